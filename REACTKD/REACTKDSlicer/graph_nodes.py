@@ -1,0 +1,215 @@
+"""The region graph in space: glyphs with scalars, locked labels, edges as tubes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from REACTKDLib.types import CaseResult, Edge, Region
+
+from .colors import SHARE_RAMP, SIMILARITY_RAMP, add_color_table
+from .context import SceneContext
+from .run_nodes import add_node
+from .volumes import add_legend
+
+MIN_RADIUS_MM = 3.0
+MAX_RADIUS_MM = 9.0
+_CAGE_GAP_MM = 2.0
+_CAGE_WIRE_MM = 0.6
+_TUBE_MM = 0.7
+
+
+def node_radii_mm(case: CaseResult) -> dict[str, float]:
+    """Glyph radius by region id: area follows ``|share|``, between the two bounds.
+
+    A rim has nearly the centre of its lesion and is drawn as a cage around it, so its radius is at
+    least that of the nearest lesion's glyph and a gap.
+    """
+    largest = max((abs(s.share) for s in case.shares), default=0.0) or 1.0
+    radii = {
+        s.region_id: MIN_RADIUS_MM
+        + (MAX_RADIUS_MM - MIN_RADIUS_MM) * math.sqrt(abs(s.share) / largest)
+        for s in case.shares
+    }
+    lesions = [r for r in case.regions if r.kind == "lesion"]
+    for rim in (r for r in case.regions if r.kind == "rim"):
+        if lesions:
+            inner = min(lesions, key=lambda lesion: math.dist(lesion.centroid_ras, rim.centroid_ras))
+            radii[rim.id] = max(radii[rim.id], radii[inner.id] + _CAGE_GAP_MM)
+    return radii
+
+
+def drawn_edges(case: CaseResult, similarity_threshold: float) -> tuple[Edge, ...]:
+    """Edges worth drawing: the regions touch, or are at least ``similarity_threshold`` alike."""
+    return tuple(
+        edge
+        for edge in case.graph.edges
+        if edge.contact_area_mm2 > 0 or edge.similarity >= similarity_threshold
+    )
+
+
+def add_graph_glyphs(context: SceneContext, case: CaseResult, run: str) -> Any:
+    """A model of one glyph per region at its centroid, coloured by share.
+
+    Point scalars: ``share``, ``share_per_ml``, ``volume_ml`` and ``region`` (index of the region).
+    """
+    import vtk
+
+    radii = node_radii_mm(case)
+    append = vtk.vtkAppendPolyData()
+    for index, (region, share) in enumerate(zip(case.regions, case.shares, strict=True)):
+        glyph = _cage(region, radii) if region.kind == "rim" else _sphere(region, radii)
+        scalars = {
+            "share": share.share,
+            "share_per_ml": share.share_per_ml,
+            "volume_ml": region.volume_ml,
+            "region": float(index),
+        }
+        append.AddInputData(_with_scalars(glyph, scalars))
+    append.Update()
+    node = _add_model(context, append.GetOutput(), run, "graph nodes")
+    table = add_color_table(context, run, "share", SHARE_RAMP)
+    largest = max(abs(s.share) for s in case.shares) or 1.0
+    display = node.GetDisplayNode()
+    _color_by(display, "share", table, -largest, largest)
+    display.SetVisibility2D(True)
+    display.SetSliceDisplayModeToIntersection()
+    display.SetSliceIntersectionThickness(2)
+    legend = add_legend(context, display, "Share of decision\nlogit")
+    legend.SetVisibility2D(False)
+    legend.SetPosition(0.03, 0.25)
+    return node
+
+
+def add_graph_edges(
+    context: SceneContext, case: CaseResult, run: str, similarity_threshold: float
+) -> Any | None:
+    """A model of one tube per drawn edge, coloured by similarity; None when there is no edge.
+
+    Point scalars: ``similarity`` and ``contact_area_mm2``.
+    """
+    import vtk
+
+    edges = drawn_edges(case, similarity_threshold)
+    if not edges:
+        return None
+    centres = {region.id: region.centroid_ras for region in case.regions}
+    append = vtk.vtkAppendPolyData()
+    for edge in edges:
+        line = vtk.vtkLineSource()
+        line.SetPoint1(*centres[edge.source])
+        line.SetPoint2(*centres[edge.target])
+        tube = vtk.vtkTubeFilter()
+        tube.SetInputConnection(line.GetOutputPort())
+        tube.SetRadius(_TUBE_MM)
+        tube.SetNumberOfSides(12)
+        tube.Update()
+        scalars = {"similarity": edge.similarity, "contact_area_mm2": edge.contact_area_mm2}
+        append.AddInputData(_with_scalars(tube.GetOutput(), scalars))
+    append.Update()
+    node = _add_model(context, append.GetOutput(), run, "graph edges")
+    table = add_color_table(context, run, "similarity", SIMILARITY_RAMP)
+    display = node.GetDisplayNode()
+    _color_by(display, "similarity", table, -1.0, 1.0)
+    display.SetVisibility2D(True)
+    display.SetSliceDisplayModeToProjection()
+    display.SetSliceIntersectionThickness(1)
+    display.SetSliceIntersectionOpacity(0.6)
+    legend = add_legend(context, display, "Similarity of regions\ncosine")
+    legend.SetVisibility2D(False)
+    return node
+
+
+def add_graph_labels(context: SceneContext, case: CaseResult, run: str, count: int) -> Any:
+    """A locked fiducial list with one point per region at its centroid, in the order of regions.
+
+    Only the ``count`` points with the largest ``|share|`` are visible, or the labels would cover
+    each other.
+    """
+    node = add_node(context, "vtkMRMLMarkupsFiducialNode", run, "graph labels")
+    node.CreateDefaultDisplayNodes()
+    ranked = sorted(case.shares, key=lambda s: -abs(s.share))
+    visible = {s.region_id for s in ranked[:count]}
+    for region, share in zip(case.regions, case.shares, strict=True):
+        index = node.AddControlPoint(*region.centroid_ras, f"{region.name} {share.share:+.2f}")
+        node.SetNthControlPointDescription(index, region.id)
+        node.SetNthControlPointLocked(index, True)
+        node.SetNthControlPointVisibility(index, region.id in visible)
+    node.SetLocked(True)
+    display = node.GetDisplayNode()
+    display.SetUseGlyphScale(False)
+    display.SetGlyphSize(2.0)
+    display.SetTextScale(3.2)
+    display.SetColor(1.0, 1.0, 1.0)
+    display.SetSelectedColor(1.0, 1.0, 1.0)
+    display.SetPropertiesLabelVisibility(False)
+    display.SetPointLabelsVisibility(True)
+    # The labels lie inside translucent surfaces, which would hide them.
+    display.SetOccludedVisibility(True)
+    display.SetOccludedOpacity(1.0)
+    return node
+
+
+def _sphere(region: Region, radii: dict[str, float]) -> Any:
+    import vtk
+
+    source = vtk.vtkSphereSource()
+    source.SetCenter(*region.centroid_ras)
+    source.SetRadius(radii[region.id])
+    source.SetThetaResolution(32)
+    source.SetPhiResolution(32)
+    source.Update()
+    return source.GetOutput()
+
+
+def _cage(region: Region, radii: dict[str, float]) -> Any:
+    """Three orthogonal rings, so that what they surround stays visible."""
+    import vtk
+
+    append = vtk.vtkAppendPolyData()
+    for normal in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
+        ring = vtk.vtkRegularPolygonSource()
+        ring.SetCenter(*region.centroid_ras)
+        ring.SetNormal(*normal)
+        ring.SetRadius(radii[region.id])
+        ring.SetNumberOfSides(48)
+        ring.GeneratePolygonOff()
+        tube = vtk.vtkTubeFilter()
+        tube.SetInputConnection(ring.GetOutputPort())
+        tube.SetRadius(_CAGE_WIRE_MM)
+        tube.SetNumberOfSides(8)
+        append.AddInputConnection(tube.GetOutputPort())
+    append.Update()
+    return append.GetOutput()
+
+
+def _with_scalars(mesh: Any, scalars: dict[str, float]) -> Any:
+    """A shallow copy of ``mesh`` whose points all carry the given values, and nothing else."""
+    import vtk
+    from vtk.util.numpy_support import numpy_to_vtk
+
+    result = vtk.vtkPolyData()
+    result.ShallowCopy(mesh)
+    result.GetPointData().Initialize()
+    for name, value in scalars.items():
+        array = numpy_to_vtk(np.full(mesh.GetNumberOfPoints(), value), deep=True)
+        array.SetName(name)
+        result.GetPointData().AddArray(array)
+    return result
+
+
+def _add_model(context: SceneContext, mesh: Any, run: str, role: str) -> Any:
+    node = add_node(context, "vtkMRMLModelNode", run, role)
+    node.SetAndObserveMesh(mesh)
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def _color_by(display: Any, array: str, table: Any, low: float, high: float) -> None:
+    display.SetActiveScalar(array, 0)  # 0 is vtkDataObject::POINT
+    display.SetScalarVisibility(True)
+    display.SetAndObserveColorNodeID(table.GetID())
+    display.SetScalarRangeFlag(display.UseManualScalarRange)
+    display.SetScalarRange(low, high)

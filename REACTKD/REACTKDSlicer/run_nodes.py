@@ -1,0 +1,95 @@
+"""Which nodes belong to which run: marking, the subject hierarchy folder, removal.
+
+Every node that a run makes carries the attributes below, also in a saved scene, so that showing
+the run again can replace its nodes and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from .context import SceneContext
+
+RUN_ATTRIBUTE = "REACTKD.case"
+ROLE_ATTRIBUTE = "REACTKD.role"
+
+
+def add_node(context: SceneContext, class_name: str, run: str, role: str) -> Any:
+    """A new node named after ``run`` and ``role``, marked as belonging to ``run``."""
+    node = context.scene.AddNewNodeByClass(class_name, f"{run} {role}")
+    node.SetAttribute(RUN_ATTRIBUTE, run)
+    node.SetAttribute(ROLE_ATTRIBUTE, role)
+    return node
+
+
+def nodes_of(context: SceneContext, run: str) -> list[Any]:
+    """The nodes marked as belonging to ``run``, in scene order."""
+    scene = context.scene
+    nodes = (scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes()))
+    return [node for node in nodes if node.GetAttribute(RUN_ATTRIBUTE) == run]
+
+
+def folder_of(context: SceneContext, run: str) -> int | None:
+    """Subject hierarchy item of the run's folder, or None."""
+    hierarchy = context.subject_hierarchy
+    for item in _items(hierarchy):
+        if hierarchy.GetItemAttribute(item, RUN_ATTRIBUTE) == run:
+            return item
+    return None
+
+
+def file_in_folder(context: SceneContext, run: str, nodes: Collection[Any]) -> int:
+    """Put ``nodes`` into the run's subject hierarchy folder, made if absent; the folder's item."""
+    hierarchy = context.subject_hierarchy
+    folder = folder_of(context, run)
+    if folder is None:
+        folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), f"REACTKD {run}")
+        hierarchy.SetItemAttribute(folder, RUN_ATTRIBUTE, run)
+    for node in nodes:
+        # The application makes items by itself, slicer-core does not.
+        item = hierarchy.GetItemByDataNode(node)
+        if item == hierarchy.GetInvalidItemID():
+            hierarchy.CreateItem(folder, node)
+        else:
+            hierarchy.SetItemParent(item, folder)
+    return folder
+
+
+def remove_run(context: SceneContext, run: str, keep: Collection[Any] = ()) -> None:
+    """Remove the run's nodes with their display and storage nodes and hierarchy items.
+
+    Nodes in ``keep`` stay. The folder goes too, unless something else was put into it.
+    """
+    hierarchy = context.subject_hierarchy
+    for node in nodes_of(context, run):
+        if node in keep:
+            continue
+        item = hierarchy.GetItemByDataNode(node)
+        if item != hierarchy.GetInvalidItemID():
+            hierarchy.RemoveItem(item, False)
+        for dependent in _dependents(node):
+            context.scene.RemoveNode(dependent)
+        context.scene.RemoveNode(node)
+    folder = folder_of(context, run)
+    if folder is not None and hierarchy.GetNumberOfItemChildren(folder) == 0:
+        hierarchy.RemoveItem(folder)
+
+
+def _dependents(node: Any) -> list[Any]:
+    """Display and storage nodes of ``node``."""
+    found = []
+    if node.IsA("vtkMRMLDisplayableNode"):
+        found += [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+    if node.IsA("vtkMRMLStorableNode"):
+        found += [node.GetNthStorageNode(n) for n in range(node.GetNumberOfStorageNodes())]
+    return [dependent for dependent in found if dependent is not None]
+
+
+def _items(hierarchy: Any) -> Iterator[int]:
+    import vtk
+
+    items = vtk.vtkIdList()
+    hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), items, True)
+    for n in range(items.GetNumberOfIds()):
+        yield items.GetId(n)

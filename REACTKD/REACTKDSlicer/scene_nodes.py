@@ -1,0 +1,142 @@
+"""A case result becomes MRML nodes. The same code runs in Slicer and on slicer-core."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from REACTKDLib.errors import InputError
+from REACTKDLib.geometry import Vector, geometry_from_ijk_to_ras
+from REACTKDLib.types import CaseResult, Volume
+
+from .context import SceneContext
+from .graph_nodes import add_graph_edges, add_graph_glyphs, add_graph_labels
+from .region_nodes import add_regions
+from .run_nodes import RUN_ATTRIBUTE, file_in_folder, nodes_of, remove_run
+from .text_nodes import add_region_table, add_summary
+from .volumes import add_attention, add_ct, set_slice_layers
+
+
+@dataclass(frozen=True)
+class SceneStyle:
+    """How a case is shown.
+
+    Parameters
+    ----------
+    window_hu, level_hu : CT window; the default is the usual one for the abdomen. A CT node that
+        is already in the scene keeps its own.
+    attention_floor : attention below this fraction of its maximum is hidden, 0..1.
+    attention_opacity : of the attention over the CT, 0..1.
+    similarity_threshold : edges of regions that do not touch are drawn from this cosine on.
+    label_count : how many regions, those with the largest absolute shares, show their label.
+    """
+
+    window_hu: float = 400.0
+    level_hu: float = 40.0
+    attention_floor: float = 0.2
+    attention_opacity: float = 0.5
+    similarity_threshold: float = 0.9
+    label_count: int = 5
+
+
+@dataclass(frozen=True)
+class CaseNodes:
+    """The nodes that show one run. ``edges`` is None when the graph has no edge to draw."""
+
+    run: str
+    folder: int
+    ct: Any
+    attention: Any
+    regions: Any
+    glyphs: Any
+    edges: Any | None
+    labels: Any
+    table: Any
+    summary: Any
+
+
+def show_case(
+    context: SceneContext,
+    case: CaseResult,
+    ct: Volume | Any,
+    *,
+    run: str | None = None,
+    style: SceneStyle | None = None,
+) -> CaseNodes:
+    """Show ``case`` in the scene, replacing what an earlier run of the same name left there.
+
+    Parameters
+    ----------
+    ct : the CT as a Volume, which becomes a node of the run, or a vtkMRMLScalarVolumeNode of the
+        scene, which stays as it is; the other nodes then follow its parent transform.
+    run : name of the run and its folder; the case id when None.
+
+    Raises
+    ------
+    InputError : attention or regions are not on the CT's grid.
+    """
+    run = case.case_id if run is None else run
+    style = style or SceneStyle()
+    given_node = None if isinstance(ct, Volume) else ct
+    _check_grid(case, ct)
+    remove_run(context, run, keep=() if given_node is None else (given_node,))
+    ct_node = given_node or add_ct(context, ct, run, style.window_hu, style.level_hu)
+    nodes = {
+        "attention": add_attention(context, case, run, style.attention_floor),
+        "regions": add_regions(context, case, ct_node, run),
+        "glyphs": add_graph_glyphs(context, case, run),
+        "edges": add_graph_edges(context, case, run, style.similarity_threshold),
+        "labels": add_graph_labels(context, case, run, style.label_count),
+        "table": add_region_table(context, case, run),
+        "summary": add_summary(context, case, run),
+    }
+    own = [node for node in nodes.values() if node is not None]
+    for node in own:
+        if node.IsA("vtkMRMLTransformableNode"):
+            node.SetAndObserveTransformNodeID(ct_node.GetTransformNodeID())
+    if ct_node.GetAttribute(RUN_ATTRIBUTE) == run:
+        own.insert(0, ct_node)
+    folder = file_in_folder(context, run, own)
+    set_slice_layers(context, ct_node, nodes["attention"], style.attention_opacity)
+    return CaseNodes(run=run, folder=folder, ct=ct_node, **nodes)
+
+
+def remove_case(context: SceneContext, nodes: CaseNodes) -> None:
+    """Remove everything that :func:`show_case` added for this run. A given CT node stays."""
+    remove_run(context, nodes.run)
+
+
+def most_attended_point(case: CaseResult) -> Vector:
+    """RAS mm of the attention's maximum in the region with the largest share.
+
+    When no region speaks for the target class, of the maximum over all regions.
+    """
+    region, share = case.ranked[0]
+    labels = case.region_labels.array
+    mask = labels == region.label if share.share > 0 else labels > 0
+    k, j, i = np.unravel_index(
+        np.argmax(np.where(mask, case.attention.array, -np.inf)), labels.shape
+    )
+    right, anterior, superior = case.attention.geometry.ras_from_ijk(np.array([i, j, k]))
+    return (float(right), float(anterior), float(superior))
+
+
+def _check_grid(case: CaseResult, ct: Volume | Any) -> None:
+    if isinstance(ct, Volume):
+        geometry = ct.geometry
+    else:
+        import vtk
+
+        matrix = vtk.vtkMatrix4x4()
+        ct.GetIJKToRASMatrix(matrix)
+        affine = np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+        geometry = geometry_from_ijk_to_ras(affine, ct.GetImageData().GetDimensions())
+    for volume, what in ((case.attention, "attention"), (case.region_labels, "regions")):
+        if not volume.geometry.same_grid(geometry):
+            raise InputError(
+                f"The {what} of case {case.case_id} ({volume.geometry.size} voxels) do not lie on"
+                f" the grid of this CT ({geometry.size} voxels).",
+                "Give the CT that the result was made from.",
+            )

@@ -1,0 +1,102 @@
+"""Scalar volumes as MRML nodes: the CT, the attention overlay, the layers of the slice views."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from REACTKDLib.types import CaseResult, Volume
+
+from .colors import ATTENTION_RAMP, add_color_table
+from .context import SceneContext
+from .run_nodes import add_node
+
+#: Array types that a vtkImageData and an NRRD file hold; any other becomes float32.
+_IMAGE_TYPES = (np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64)
+
+
+def vtk_matrix(matrix: np.ndarray) -> Any:
+    """vtkMatrix4x4 of a 4x4 array."""
+    import vtk
+
+    result = vtk.vtkMatrix4x4()
+    result.DeepCopy(np.asarray(matrix, dtype=float).ravel().tolist())
+    return result
+
+
+def fill_image(image: Any, array: np.ndarray) -> None:
+    """Give the (k, j, i) ``array``, copied, to a vtkImageData whose extent fits it."""
+    from vtk.util.numpy_support import numpy_to_vtk
+
+    image.GetPointData().SetScalars(numpy_to_vtk(np.ascontiguousarray(array).ravel(), deep=True))
+
+
+def add_volume(context: SceneContext, volume: Volume, run: str, role: str) -> Any:
+    """A vtkMRMLScalarVolumeNode of ``volume`` in RAS, with a display node."""
+    import vtk
+
+    array = volume.array
+    if array.dtype not in _IMAGE_TYPES:
+        array = array.astype(np.float32)
+    image = vtk.vtkImageData()
+    image.SetDimensions(*volume.geometry.size)
+    fill_image(image, array)
+    node = add_node(context, "vtkMRMLScalarVolumeNode", run, role)
+    node.SetIJKToRASMatrix(vtk_matrix(volume.geometry.ijk_to_ras_matrix))
+    node.SetAndObserveImageData(image)
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def add_ct(context: SceneContext, ct: Volume, run: str, window: float, level: float) -> Any:
+    """The CT as a volume node shown with ``window`` and ``level``, HU."""
+    node = add_volume(context, ct, run, "CT")
+    display = node.GetDisplayNode()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevel(window, level)
+    return node
+
+
+def add_attention(context: SceneContext, case: CaseResult, run: str, floor: float) -> Any:
+    """The attention as a volume node with colour table, threshold and legend.
+
+    Only what speaks for the target class is shown: the window runs from 0 to the maximum, and
+    everything below ``floor`` times the maximum is hidden. The voxels keep their signed values.
+    """
+    node = add_volume(context, case.attention, run, "attention")
+    table = add_color_table(context, run, "attention", ATTENTION_RAMP)
+    peak = float(case.attention.array.max())
+    # With nothing in favour of the class, any positive window hides every voxel.
+    top = peak if peak > 0 else 1.0
+    display = node.GetDisplayNode()
+    display.SetAndObserveColorNodeID(table.GetID())
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(0.0, top)
+    display.SetThreshold(floor * top, max(top, peak))
+    display.ApplyThresholdOn()
+    add_legend(
+        context, display, f"Attention: {case.class_title(case.target)}\nlogit per litre"
+    ).SetVisibility3D(False)
+    return node
+
+
+def add_legend(context: SceneContext, display: Any, title: str) -> Any:
+    """The colour legend of a display node; title lines are separated by newlines."""
+    legend = context.colors_logic.AddDefaultColorLegendDisplayNode(display)
+    legend.SetTitleText(title)
+    legend.SetLabelFormat("%.2g")
+    legend.SetNumberOfLabels(5)
+    return legend
+
+
+def set_slice_layers(
+    context: SceneContext, background: Any, foreground: Any, foreground_opacity: float
+) -> None:
+    """Show ``background`` under ``foreground`` in every slice view of the scene."""
+    scene = context.scene
+    for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
+        composite = scene.GetNthNodeByClass(n, "vtkMRMLSliceCompositeNode")
+        composite.SetBackgroundVolumeID(background.GetID())
+        composite.SetForegroundVolumeID(foreground.GetID())
+        composite.SetForegroundOpacity(foreground_opacity)

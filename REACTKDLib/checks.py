@@ -1,0 +1,96 @@
+"""Is this input what the model expects? Errors for what cannot be right, notices for the unusual."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .errors import InputError
+from .infer import Prediction
+from .model_package import ModelPackage, modality_set_key
+from .roi import Roi
+from .types import Notice, Study
+
+
+def check_ct(study: Study, roi: Roi, package: ModelPackage) -> tuple[Notice, ...]:
+    """Compare the CT under the segmentation with the package's plausible and training ranges.
+
+    Raises
+    ------
+    InputError : the volume cannot be a CT in HU, or the segmentation lies elsewhere in it.
+    """
+    limits, ranges = package.plausibility, package.training_ranges
+    ct = study.ct
+    lowest = float(ct.array.min())
+    if lowest > limits.fat_below_hu:
+        raise InputError(
+            f"The volume is not a CT in HU: its lowest value is {lowest:g}, but fat and air lie"
+            f" below {limits.fat_below_hu:g} HU.",
+            "Give the original CT, not PET, MR, or a CT with background or intensities changed.",
+        )
+    inside = ct.array[roi.slices][roi.labels > 0]
+    if len(inside) == 0:
+        raise InputError(
+            "The segmentation lies between the voxels of the CT: none of them is inside it.",
+            "Check that CT and segmentation belong together.",
+        )
+    low, median, high = (float(v) for v in np.percentile(inside, (5, 50, 95)))
+    if not limits.median_hu[0] <= median <= limits.median_hu[1]:
+        raise InputError(
+            f"The median under the segmentation is {median:.0f} HU; {limits.median_hu[0]:.0f} to"
+            f" {limits.median_hu[1]:.0f} HU is plausible.",
+            "Check that the CT is in HU (rescale intercept) and that the segmentation fits it.",
+        )
+    if high - low < limits.minimum_spread_hu:
+        raise InputError(
+            f"The values under the segmentation hardly vary ({low:g} to {high:g}): not a CT in HU.",
+            "Give the CT in HU, not a normalised or masked image.",
+        )
+    volume_ml = len(inside) * roi.geometry.voxel_volume_ml
+    return tuple(
+        Notice(
+            f"unusual_{code}",
+            "warning",
+            f"{what} is {value:.0f} {unit}; training had {span[0]:.0f} to {span[1]:.0f} {unit}.",
+        )
+        for code, what, value, unit, span in (
+            ("hu", "The median under the segmentation", median, "HU", ranges.organ_median_hu),
+            ("volume", "The segmented volume", volume_ml, "ml", ranges.organ_volume_ml),
+            ("spacing", "The largest voxel spacing", max(ct.geometry.spacing_mm), "mm", ranges.largest_spacing_mm),
+        )
+        if not span[0] <= value <= span[1]
+    )
+
+
+def check_prediction(prediction: Prediction, package: ModelPackage) -> tuple[Notice, ...]:
+    """Notices about missing modalities, unusual features and a model trained on simulated data."""
+    notices = []
+    absent = [m.title for m in package.modalities if m.name not in prediction.modalities]
+    if absent:
+        notices.append(
+            Notice(
+                "missing_modality",
+                "info",
+                f"Not given: {', '.join(absent)}. The answer rests on the rest, which the model allows.",
+            )
+        )
+    limit = package.statistics[modality_set_key(prediction.modalities)].distance_limit
+    if prediction.distance > limit:
+        notices.append(
+            Notice(
+                "unusual_features",
+                "warning",
+                f"The network's features lie {prediction.distance:.1f} standard deviations from"
+                f" training on average; 99 % of held-out training cases stay below {limit:.1f}. The probabilities"
+                " may mean little here.",
+            )
+        )
+    if package.simulated:
+        notices.append(
+            Notice(
+                "simulated_model",
+                "warning",
+                "This model was trained on simulated images only. On a real patient's CT its"
+                " probabilities have no clinical meaning.",
+            )
+        )
+    return tuple(notices)

@@ -1,0 +1,218 @@
+"""The one owner of coordinate systems and axis order.
+
+Conventions
+-----------
+- Files, SimpleITK and DICOM use LPS millimetres; Slicer and every number shown to a person use RAS
+  millimetres. ``lps`` and ``ras`` stand in the names.
+- Arrays are ``(k, j, i)``: slowest axis first, as ``SimpleITK.GetArrayFromImage`` gives them.
+  Sizes, spacings and indices written as tuples are ``(i, j, k)``.
+- The origin is the centre of voxel (0, 0, 0).
+
+No other module flips an axis or multiplies by a direction matrix.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    import SimpleITK
+
+#: RAS = LPS_TO_RAS * LPS, element by element (and the reverse).
+LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
+
+IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+Vector = tuple[float, float, float]
+Index = tuple[int, int, int]
+
+_ORTHONORMAL_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A regular grid in patient space.
+
+    Parameters
+    ----------
+    size : voxels along (i, j, k).
+    spacing_mm : distance between voxel centres along (i, j, k), mm.
+    origin_lps : centre of voxel (0, 0, 0), LPS mm.
+    direction_lps : 9 cosines, row-major as in SimpleITK; column a is the unit vector of axis a.
+
+    Raises
+    ------
+    InputError : a size below 1, a spacing that is not positive and finite, a direction matrix that
+        is not orthonormal, an origin that is not finite.
+    """
+
+    size: Index
+    spacing_mm: Vector
+    origin_lps: Vector
+    direction_lps: tuple[float, ...] = IDENTITY_DIRECTION
+
+    def __post_init__(self) -> None:
+        if any(n < 1 for n in self.size):
+            raise InputError(f"The image size {self.size} has an empty axis.", "Export it again.")
+        if not all(math.isfinite(s) and s > 0 for s in self.spacing_mm):
+            raise InputError(
+                f"The voxel spacing {self.spacing_mm} mm is not positive.",
+                "Repair the image header, or export the image again.",
+            )
+        if not all(math.isfinite(o) for o in self.origin_lps):
+            raise InputError(
+                f"The image origin {self.origin_lps} mm is not finite.", "Repair the image header."
+            )
+        matrix = self.direction_matrix
+        if not np.allclose(matrix.T @ matrix, np.eye(3), atol=_ORTHONORMAL_TOLERANCE):
+            rows = [[round(float(v), 4) for v in row] for row in matrix]
+            raise InputError(
+                f"The image axes are not orthonormal: direction matrix {rows}.",
+                "Resample the image to a rectangular grid (gantry tilt and shear are not"
+                " supported), for instance with Slicer's Resample modules.",
+            )
+
+    @property
+    def direction_matrix(self) -> np.ndarray:
+        """3x3 matrix whose columns are the unit vectors of axes i, j, k in LPS."""
+        return np.asarray(self.direction_lps, dtype=float).reshape(3, 3)
+
+    @property
+    def array_shape(self) -> Index:
+        """Shape of the matching array, (k, j, i)."""
+        return (self.size[2], self.size[1], self.size[0])
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        return float(np.prod(self.spacing_mm)) / 1000.0
+
+    @property
+    def ijk_to_lps_matrix(self) -> np.ndarray:
+        """4x4 affine from (i, j, k, 1) to LPS mm."""
+        affine = np.eye(4)
+        affine[:3, :3] = self.direction_matrix * np.asarray(self.spacing_mm)
+        affine[:3, 3] = self.origin_lps
+        return affine
+
+    @property
+    def ijk_to_ras_matrix(self) -> np.ndarray:
+        """4x4 affine from (i, j, k, 1) to RAS mm, as ``vtkMRMLVolumeNode.GetIJKToRASMatrix``."""
+        return np.diag([*LPS_TO_RAS, 1.0]) @ self.ijk_to_lps_matrix
+
+    def lps_from_ijk(self, ijk: np.ndarray) -> np.ndarray:
+        """LPS mm of continuous (i, j, k) indices, shape (..., 3)."""
+        affine = self.ijk_to_lps_matrix
+        return np.asarray(ijk, dtype=float) @ affine[:3, :3].T + affine[:3, 3]
+
+    def ras_from_ijk(self, ijk: np.ndarray) -> np.ndarray:
+        """RAS mm of continuous (i, j, k) indices, shape (..., 3)."""
+        return self.lps_from_ijk(ijk) * LPS_TO_RAS
+
+    def ijk_from_lps(self, lps: np.ndarray) -> np.ndarray:
+        """Continuous (i, j, k) indices of LPS mm points, shape (..., 3)."""
+        offset = np.asarray(lps, dtype=float) - np.asarray(self.origin_lps)
+        return (offset @ self.direction_matrix) / np.asarray(self.spacing_mm)
+
+    def ijk_from_ras(self, ras: np.ndarray) -> np.ndarray:
+        """Continuous (i, j, k) indices of RAS mm points, shape (..., 3)."""
+        return self.ijk_from_lps(np.asarray(ras, dtype=float) * LPS_TO_RAS)
+
+    def crop(self, start: Index, size: Index) -> Geometry:
+        """The same lattice from voxel ``start`` (i, j, k), ``size`` voxels long."""
+        origin = self.lps_from_ijk(np.asarray(start))
+        return Geometry(
+            size=size,
+            spacing_mm=self.spacing_mm,
+            origin_lps=(float(origin[0]), float(origin[1]), float(origin[2])),
+            direction_lps=self.direction_lps,
+        )
+
+    def corners_lps(self) -> np.ndarray:
+        """The 8 outer corners of the grid (voxel edges, not centres), shape (8, 3), LPS mm."""
+        ends = [(-0.5, n - 0.5) for n in self.size]
+        return self.lps_from_ijk(np.array([(i, j, k) for i in ends[0] for j in ends[1] for k in ends[2]]))
+
+    def same_grid(self, other: Geometry, tolerance_mm: float = 1e-3) -> bool:
+        """True when both grids have the same voxels (corners within ``tolerance_mm``)."""
+        return self.size == other.size and bool(
+            np.allclose(self.corners_lps(), other.corners_lps(), atol=tolerance_mm)
+        )
+
+
+def geometry_from_ijk_to_ras(matrix: np.ndarray, size: Index) -> Geometry:
+    """Geometry of a grid given its 4x4 IJK-to-RAS affine (Slicer's form).
+
+    Raises
+    ------
+    InputError : as :class:`Geometry`, and for a singular matrix.
+    """
+    lps = np.diag([*LPS_TO_RAS, 1.0]) @ np.asarray(matrix, dtype=float)
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    if not np.all(spacing > 0):
+        raise InputError(f"The voxel spacing {tuple(spacing)} mm is not positive.", "Repair the volume.")
+    direction = lps[:3, :3] / spacing
+    return Geometry(
+        size=size,
+        spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
+        origin_lps=(float(lps[0, 3]), float(lps[1, 3]), float(lps[2, 3])),
+        direction_lps=tuple(float(v) for v in direction.ravel()),
+    )
+
+
+def geometry_from_image(image: SimpleITK.Image) -> Geometry:
+    """Geometry of a 3-D SimpleITK image (LPS)."""
+    return Geometry(
+        size=image.GetSize(),
+        spacing_mm=image.GetSpacing(),
+        origin_lps=image.GetOrigin(),
+        direction_lps=image.GetDirection(),
+    )
+
+
+def image_from_array(array: np.ndarray, geometry: Geometry) -> SimpleITK.Image:
+    """SimpleITK image of a (k, j, i) array on ``geometry``; the array is copied."""
+    import SimpleITK as sitk
+
+    if array.shape != geometry.array_shape:
+        raise InputError(
+            f"An array of shape {array.shape} does not fit a grid of shape {geometry.array_shape}.",
+            "Arrays are (k, j, i).",
+        )
+    image = sitk.GetImageFromArray(np.asarray(array))
+    image.SetSpacing(geometry.spacing_mm)
+    image.SetOrigin(geometry.origin_lps)
+    image.SetDirection(geometry.direction_lps)
+    return image
+
+
+def resample_array(
+    array: np.ndarray,
+    source: Geometry,
+    target: Geometry,
+    *,
+    nearest: bool = False,
+    outside: float = 0.0,
+) -> np.ndarray:
+    """Values of ``array`` (on ``source``) at the voxel centres of ``target``, shape (k, j, i).
+
+    Linear interpolation gives float32; ``nearest`` keeps the array's type (labels).
+    ``outside`` fills points beyond the source's outermost voxel edges.
+    """
+    import SimpleITK as sitk
+
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetSize(target.size)
+    resampler.SetOutputSpacing(target.spacing_mm)
+    resampler.SetOutputOrigin(target.origin_lps)
+    resampler.SetOutputDirection(target.direction_lps)
+    resampler.SetInterpolator(sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear)
+    resampler.SetDefaultPixelValue(outside)
+    if not nearest:
+        resampler.SetOutputPixelType(sitk.sitkFloat32)
+    return sitk.GetArrayFromImage(resampler.Execute(image_from_array(array, source)))

@@ -1,0 +1,1 @@
+"""The networks: CBAM3D attention and the student."""

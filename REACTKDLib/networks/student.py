@@ -1,0 +1,111 @@
+"""The CBAM3D student: one encoder per modality, a shared attention block, a linear head.
+
+Source: REACT-KD (arXiv 2508.02104), student network; the encoder is MONAI's SegResNet encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from monai.networks.nets.segresnet_ds import SegResEncoder
+from torch import Tensor, nn
+
+from .cbam3d import CBAM3D
+
+if TYPE_CHECKING:
+    from ..model_package import NetworkSpec
+
+
+@dataclass(frozen=True)
+class StudentOutput:
+    """One forward pass.
+
+    ``logits`` (N, classes); ``features`` (N, C, k, j, i), the fused map, values 0..1;
+    ``attention`` (N, 1, k, j, i), CBAM3D spatial attention averaged over modalities, 0..1;
+    ``pooled`` (N, C), the weighted mean of ``features`` that the head reads.
+    """
+
+    logits: Tensor
+    features: Tensor
+    attention: Tensor
+    pooled: Tensor
+
+
+class Student(nn.Module):
+    """SegResNet encoder -> 1x1x1 convolution -> CBAM3D per modality; sum; sigmoid; pooling; linear.
+
+    The 1x1x1 convolutions are one per modality, the CBAM3D block is shared by all. Any non-empty
+    subset of the modalities may be given: those absent do not enter the sum.
+
+    Parameters
+    ----------
+    modalities : names, in a fixed order.
+    classes : number of classes.
+    spec : widths, blocks and strides.
+    """
+
+    def __init__(self, modalities: tuple[str, ...], classes: int, spec: NetworkSpec) -> None:
+        super().__init__()
+        deepest = spec.init_filters * 2 ** (len(spec.blocks_down) - 1)
+        self.modalities = modalities
+        self.encoders = nn.ModuleDict(
+            {
+                name: SegResEncoder(
+                    spatial_dims=3,
+                    init_filters=spec.init_filters,
+                    in_channels=1,
+                    norm="INSTANCE",
+                    blocks_down=spec.blocks_down,
+                    anisotropic_scales=(*spec.strides, spec.strides[-1]),
+                )
+                for name in modalities
+            }
+        )
+        self.projections = nn.ModuleDict(
+            {name: nn.Conv3d(deepest, spec.fused_channels, kernel_size=1) for name in modalities}
+        )
+        self.cbam = CBAM3D(spec.fused_channels, spec.attention_ratio, spec.attention_kernel)
+        self.dropout = nn.Dropout3d(spec.dropout)
+        self.head = nn.Linear(spec.fused_channels, classes)
+
+    def fuse(self, volumes: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Fused feature map (N, C, k, j, i) and mean spatial attention (N, 1, k, j, i).
+
+        ``volumes`` : modality -> (N, 1, k, j, i), all on one grid.
+
+        Raises
+        ------
+        ValueError : no volume, or a modality that the network does not have.
+        """
+        unknown = sorted(set(volumes) - set(self.modalities))
+        if unknown or not volumes:
+            raise ValueError(f"Modalities {sorted(volumes)} given; the network has {self.modalities}.")
+        branches, attentions = [], []
+        for name in self.modalities:  # a fixed order, so that sums do not depend on the caller's
+            if name in volumes:
+                deepest = self.encoders[name](volumes[name])[-1]
+                branch, attention = self.cbam(self.projections[name](self.dropout(deepest)))
+                branches.append(branch)
+                attentions.append(attention)
+        return torch.sigmoid(sum(branches)), torch.stack(attentions).mean(dim=0)
+
+    def forward(self, volumes: Mapping[str, Tensor], weights: Tensor | None = None) -> StudentOutput:
+        """Classify.
+
+        ``volumes`` : modality -> (N, 1, k, j, i).
+        ``weights`` : (N, 1, k', j', i') on the feature grid, each summing to 1: where the global
+            average pooling averages; None averages over the whole grid.
+        """
+        features, attention = self.fuse(volumes)
+        pooled = pool(features, weights)
+        return StudentOutput(self.head(pooled), features, attention, pooled)
+
+
+def pool(features: Tensor, weights: Tensor | None) -> Tensor:
+    """Weighted mean of (N, C, k, j, i) over positions, (N, C); plain mean without weights."""
+    if weights is None:
+        return features.mean(dim=(2, 3, 4))
+    return (features * weights).sum(dim=(2, 3, 4))

@@ -1,0 +1,168 @@
+"""One case from study to result: the pipeline that panel, batch and demo call."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import __version__
+from .checks import check_ct, check_prediction
+from .explain import choose_target, explain
+from .infer import Prediction, load_classifier, predict
+from .model_package import ModelPackage
+from .normalise import normalise
+from .regions import Regions, make_regions
+from .roi import Roi, locate_roi
+from .types import CaseResult, Study, Volume, frozen_mapping
+
+#: Called with the stage's name and the part of the run that is done, 0..1.
+Progress = Callable[[str, float], None]
+
+#: Stages in order, with the part of the run done when each begins (measured on a CPU).
+STAGES = {
+    "region of interest": 0.0,
+    "regions": 0.1,
+    "normalisation": 0.35,
+    "model": 0.5,
+    "network": 0.55,
+    "explanation": 0.85,
+}
+
+_LIBRARIES = ("numpy", "scipy", "SimpleITK", "torch", "monai", "safetensors")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """``target`` class to explain (None: the most probable), region ``scheme``, ``device``."""
+
+    target: str | None = None
+    scheme: str = "anatomical"
+    device: str = "auto"
+
+
+def no_progress(stage: str, done: float) -> None:
+    """A listener that hears nothing."""
+
+
+def run_case(
+    study: Study,
+    package: ModelPackage,
+    options: RunOptions = RunOptions(),  # noqa: B008 - frozen
+    progress: Progress = no_progress,
+) -> CaseResult:
+    """Classify and explain one study.
+
+    Raises
+    ------
+    InputError : the study cannot be used (see the stages).
+    ModelPackageError : the package's weights are not usable.
+    OptionError, EnvironmentProblem : a class, scheme or device that does not exist.
+    """
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(name: str) -> Iterator[None]:
+        progress(name, STAGES[name])
+        began = time.perf_counter()
+        yield
+        seconds[name] = time.perf_counter() - began
+
+    with stage("region of interest"):
+        roi = locate_roi(study, package)
+        notices = roi.notices + check_ct(study, roi, package)
+    with stage("regions"):
+        regions = make_regions(roi, study.ct, package, options.scheme)
+    with stage("normalisation"):
+        model_input = normalise(study, roi, package)
+    with stage("model"):
+        classifier = load_classifier(package, options.device)
+    with stage("network"):
+        prediction = predict(classifier, model_input)
+        target = choose_target(prediction, package, options.target)
+    with stage("explanation"):
+        explanation = explain(
+            prediction, model_input, regions, roi, study.ct.geometry, package, target
+        )
+        labels = _on_ct(regions, roi, study)
+    progress("finished", 1.0)
+
+    def by_class(values: np.ndarray) -> dict[str, float]:
+        return dict(zip(package.class_names, map(float, values), strict=True))
+
+    return CaseResult(
+        case_id=study.case_id,
+        task_title=package.title,
+        classes=package.classes,
+        probabilities=frozen_mapping(by_class(prediction.probabilities)),
+        logits=frozen_mapping(by_class(prediction.logits)),
+        bias=frozen_mapping(by_class(prediction.head_bias)),
+        target=target,
+        scheme=options.scheme,
+        regions=regions.regions,
+        shares=explanation.shares,
+        outside_share=explanation.outside_share,
+        outside_logit_shares=frozen_mapping(explanation.outside_logit_shares),
+        contrast=explanation.contrast,
+        reference_contrast=explanation.reference_contrast,
+        graph=explanation.graph,
+        attention=explanation.attention,
+        region_labels=labels,
+        modalities=prediction.modalities,
+        simulated_model=package.simulated,
+        notices=(
+            notices
+            + regions.notices
+            + prediction.notices
+            + check_prediction(prediction, package)
+        ),
+        provenance=frozen_mapping(_provenance(study, package, options, prediction, seconds)),
+    )
+
+
+def _on_ct(regions: Regions, roi: Roi, study: Study) -> Volume:
+    """Region labels on the whole grid of the CT."""
+    labels = np.zeros(study.ct.geometry.array_shape, dtype=np.uint8)
+    labels[roi.slices] = regions.labels
+    return Volume(labels, study.ct.geometry, "regions")
+
+
+def _provenance(
+    study: Study,
+    package: ModelPackage,
+    options: RunOptions,
+    prediction: Prediction,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    return {
+        "reactkd_version": __version__,
+        "time_utc": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "model": {
+            "name": package.name,
+            "version": package.version,
+            "weights_sha256": package.weights_sha256,
+            "simulated": package.simulated,
+        },
+        "inputs": [
+            {"role": s.role, "path": s.path, "sha256": s.sha256} for s in study.sources
+        ],
+        "segments": [
+            {"label": s.label, "name": s.name, "role": s.role}
+            for s in study.segmentation.segments
+        ],
+        "modalities": list(prediction.modalities),
+        "options": {"scheme": options.scheme, "target": options.target, "device": options.device},
+        "device": prediction.device,
+        "backend": "torch",
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        "stage_seconds": {name: round(value, 4) for name, value in seconds.items()},
+    }

@@ -1,0 +1,376 @@
+"""A result folder: written whole or not at all, read back to the same value.
+
+Files: ``result.json`` (schema in ``Resources/Schemas/result-1.json``), ``regions.csv``,
+``graph.json`` (node-link), ``attention.nrrd`` and ``regions.seg.nrrd`` on the CT's grid,
+``provenance.json``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError, OutputError
+from .geometry import geometry_from_image, image_from_array
+from .types import (
+    RESEARCH_USE,
+    CaseResult,
+    ClassInfo,
+    Edge,
+    Notice,
+    Region,
+    RegionGraph,
+    RegionShare,
+    Volume,
+)
+
+SCHEMA_VERSION = 1
+RESULT, CSV, GRAPH = "result.json", "regions.csv", "graph.json"
+ATTENTION, REGIONS, PROVENANCE = "attention.nrrd", "regions.seg.nrrd", "provenance.json"
+RESULT_FILES = (RESULT, CSV, GRAPH, ATTENTION, REGIONS, PROVENANCE)
+
+#: Folder that ``reactkd scene`` makes inside a result.
+SCENE = "scene"
+
+#: Fastest zlib level: the volumes are mostly zeros and small at any level.
+_COMPRESSION_LEVEL = 1
+
+#: Colours (RGB 0..1) of the kinds of regions, cycled within a kind.
+REGION_COLOURS: Mapping[str, tuple[tuple[float, float, float], ...]] = {
+    "lesion": ((0.89, 0.29, 0.20), (0.99, 0.55, 0.24), (0.74, 0.16, 0.42), (0.96, 0.76, 0.26)),
+    "rim": ((0.99, 0.75, 0.62), (0.99, 0.85, 0.68), (0.90, 0.66, 0.78), (0.98, 0.92, 0.70)),
+    "parenchyma": (
+        (0.42, 0.62, 0.78),
+        (0.56, 0.74, 0.62),
+        (0.50, 0.58, 0.72),
+        (0.62, 0.78, 0.80),
+    ),
+    "organ": ((0.47, 0.66, 0.72),),
+}
+
+
+def region_colour(kind: str, number: int) -> tuple[float, float, float]:
+    """Colour of the ``number``-th region (from 0) of a kind, RGB 0..1."""
+    colours = REGION_COLOURS[kind]
+    return colours[number % len(colours)]
+
+
+def write_result(case: CaseResult, folder: Path | str, *, overwrite: bool = False) -> Path:
+    """Write a result into a new folder and return it.
+
+    Raises
+    ------
+    OutputError : the folder exists (without ``overwrite``), holds files that are not a result's,
+        or cannot be written (disk full, no permission). Nothing is left behind then.
+    """
+    folder = Path(folder).absolute()
+    check_output(folder, overwrite=overwrite)
+    with atomic_folder(folder) as partial:
+        _write_json(partial / RESULT, result_document(case))
+        _write_csv(partial / CSV, case)
+        _write_json(partial / GRAPH, graph_document(case))
+        _write_json(partial / PROVENANCE, case.provenance)
+        _write_image(partial / ATTENTION, case.attention, {})
+        _write_image(partial / REGIONS, case.region_labels, _segment_metadata(case))
+    return folder
+
+
+def check_output(folder: Path, *, overwrite: bool) -> None:
+    """Refuse an output folder before any work is done for it.
+
+    Raises
+    ------
+    OutputError : as :func:`write_result`.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is a file.", "Give another output folder.")
+    names = {p.name for p in folder.iterdir()}
+    if names and not overwrite:
+        raise OutputError(
+            f"{folder} exists and is not empty.", "Give a new folder, or --overwrite for a result."
+        )
+    foreign = sorted(names - {*RESULT_FILES, SCENE})
+    if foreign:
+        raise OutputError(
+            f"{folder} holds files that REACTKD did not write: {', '.join(foreign[:5])}.",
+            "Move them away, or give another folder; REACTKD deletes only its own files.",
+        )
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder that takes the place of ``folder`` when the block ends well.
+
+    On any error the hidden folder goes and ``folder`` is as it was.
+
+    Raises
+    ------
+    OutputError : the file system refuses (disk full, permission).
+    """
+    partial = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+        partial.chmod(0o755)
+        yield partial
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent))
+            os.replace(folder, old / folder.name)
+            os.replace(partial, folder)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(partial, folder)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror or error}.",
+            "Free space on the disk, or give another output folder.",
+        ) from error
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def result_document(case: CaseResult) -> dict[str, Any]:
+    """The content of ``result.json``."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "statement": RESEARCH_USE,
+        "simulated_model": case.simulated_model,
+        "case_id": case.case_id,
+        "task": case.task_title,
+        "classes": [{"name": c.name, "title": c.title} for c in case.classes],
+        "probabilities": dict(case.probabilities),
+        "predicted": case.predicted.name,
+        "logits": dict(case.logits),
+        "bias": dict(case.bias),
+        "target": case.target,
+        "scheme": case.scheme,
+        "modalities": list(case.modalities),
+        "contrast": case.contrast,
+        "reference_contrast": case.reference_contrast,
+        "regions": [
+            {
+                "id": region.id,
+                "name": region.name,
+                "kind": region.kind,
+                "label": region.label,
+                "volume_ml": region.volume_ml,
+                "centroid_ras": list(region.centroid_ras),
+                "mean_hu": region.mean_hu,
+                "sd_hu": region.sd_hu,
+                "longest_diameter_mm": region.longest_diameter_mm,
+                "share": share.share,
+                "share_per_ml": share.share_per_ml,
+                "logit_shares": dict(share.logit_shares),
+                "attention": share.attention,
+            }
+            for region, share in zip(case.regions, case.shares, strict=True)
+        ],
+        "outside_share": case.outside_share,
+        "outside_logit_shares": dict(case.outside_logit_shares),
+        "notices": [{"code": n.code, "severity": n.severity, "text": n.text} for n in case.notices],
+    }
+
+
+def graph_document(case: CaseResult) -> dict[str, Any]:
+    """The content of ``graph.json``: node-link form, as ``networkx.node_link_graph`` reads it."""
+    return {
+        "directed": False,
+        "multigraph": False,
+        "graph": {"target": case.target, "scheme": case.scheme},
+        "nodes": [
+            {
+                "id": region.id,
+                "name": region.name,
+                "kind": region.kind,
+                "volume_ml": region.volume_ml,
+                "centroid_ras": list(region.centroid_ras),
+                "share": share.share,
+                "features": [float(v) for v in features],
+            }
+            for region, share, features in zip(
+                case.regions, case.shares, case.graph.features, strict=True
+            )
+        ],
+        "edges": [
+            {
+                "source": edge.source,
+                "target": edge.target,
+                "similarity": edge.similarity,
+                "contact_area_mm2": edge.contact_area_mm2,
+                "distance_mm": edge.distance_mm,
+            }
+            for edge in case.graph.edges
+        ],
+    }
+
+
+def read_result(folder: Path | str) -> CaseResult:
+    """Read a result folder.
+
+    Raises
+    ------
+    InputError : not a result folder, a file missing or damaged, another schema version.
+    """
+    folder = Path(folder)
+    if not (folder / RESULT).is_file():
+        raise InputError(f"{folder} is not a result: {RESULT} is missing.", "Run 'reactkd predict'.")
+    try:
+        document = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        if document["schema_version"] != SCHEMA_VERSION:
+            raise InputError(
+                f"{folder}: result schema {document['schema_version']}, this REACTKD reads"
+                f" {SCHEMA_VERSION}.",
+                "Run 'reactkd predict' again.",
+            )
+        graph = json.loads((folder / GRAPH).read_text(encoding="utf-8"))
+        provenance = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+        return _case(document, graph, provenance, folder)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{folder}: the result is damaged: {type(error).__name__} {error}.",
+            "Run 'reactkd predict' again.",
+        ) from error
+
+
+def _case(
+    document: dict[str, Any], graph: dict[str, Any], provenance: dict[str, Any], folder: Path
+) -> CaseResult:
+    regions = document["regions"]
+    return CaseResult(
+        case_id=document["case_id"],
+        task_title=document["task"],
+        classes=tuple(ClassInfo(**c) for c in document["classes"]),
+        probabilities=document["probabilities"],
+        logits=document["logits"],
+        bias=document["bias"],
+        target=document["target"],
+        scheme=document["scheme"],
+        regions=tuple(
+            Region(
+                id=r["id"],
+                name=r["name"],
+                kind=r["kind"],
+                label=r["label"],
+                volume_ml=r["volume_ml"],
+                centroid_ras=tuple(r["centroid_ras"]),
+                mean_hu=r["mean_hu"],
+                sd_hu=r["sd_hu"],
+                longest_diameter_mm=r["longest_diameter_mm"],
+            )
+            for r in regions
+        ),
+        shares=tuple(
+            RegionShare(
+                region_id=r["id"],
+                share=r["share"],
+                share_per_ml=r["share_per_ml"],
+                logit_shares=r["logit_shares"],
+                attention=r["attention"],
+            )
+            for r in regions
+        ),
+        outside_share=document["outside_share"],
+        outside_logit_shares=document["outside_logit_shares"],
+        contrast=document["contrast"],
+        reference_contrast=document["reference_contrast"],
+        graph=RegionGraph(
+            node_ids=tuple(node["id"] for node in graph["nodes"]),
+            features=np.array([node["features"] for node in graph["nodes"]], dtype=np.float32),
+            edges=tuple(Edge(**edge) for edge in graph["edges"]),
+        ),
+        attention=_read_image(folder / ATTENTION, "attention"),
+        region_labels=_read_image(folder / REGIONS, "regions"),
+        modalities=tuple(document["modalities"]),
+        simulated_model=document["simulated_model"],
+        notices=tuple(Notice(**n) for n in document["notices"]),
+        provenance=provenance,
+    )
+
+
+def _read_image(path: Path, name: str) -> Volume:
+    import SimpleITK as sitk
+
+    image = sitk.ReadImage(str(path))
+    return Volume(sitk.GetArrayFromImage(image), geometry_from_image(image), name)
+
+
+def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+    text = json.dumps(dict(document), indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _write_csv(path: Path, case: CaseResult) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(
+            "id,name,kind,volume_ml,centroid_r_mm,centroid_a_mm,centroid_s_mm,mean_hu,sd_hu,"
+            "longest_diameter_mm,share,share_per_ml,attention".split(",")
+            + [f"logit_share_{c.name}" for c in case.classes]
+        )
+        for region, share in zip(case.regions, case.shares, strict=True):
+            diameter = region.longest_diameter_mm
+            numbers = [
+                region.volume_ml,
+                *region.centroid_ras,
+                region.mean_hu,
+                region.sd_hu,
+                "" if diameter is None else diameter,
+                share.share,
+                share.share_per_ml,
+                share.attention,
+                *(share.logit_shares[c.name] for c in case.classes),
+            ]
+            texts = [_spreadsheet_text(t) for t in (region.id, region.name, region.kind)]
+            writer.writerow(texts + [n if n == "" else f"{n:.6g}" for n in numbers])
+
+
+def _spreadsheet_text(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _segment_metadata(case: CaseResult) -> dict[str, str]:
+    """Header fields by which Slicer reads a labelmap as a segmentation with names and colours."""
+    fields = {"Segmentation_MasterRepresentation": "Binary labelmap"}
+    numbers: dict[str, int] = {}
+    for n, region in enumerate(case.regions):
+        number = numbers.get(region.kind, 0)
+        numbers[region.kind] = number + 1
+        colour = region_colour(region.kind, number)
+        fields |= {
+            f"Segment{n}_ID": region.id,
+            f"Segment{n}_Name": region.name,
+            f"Segment{n}_NameAutoGenerated": "0",
+            f"Segment{n}_Color": " ".join(f"{c:.3f}" for c in colour),
+            f"Segment{n}_ColorAutoGenerated": "0",
+            f"Segment{n}_LabelValue": str(region.label),
+            f"Segment{n}_Layer": "0",
+        }
+    return fields
+
+
+def _write_image(path: Path, volume: Volume, metadata: Mapping[str, str]) -> None:
+    import SimpleITK as sitk
+
+    image = image_from_array(volume.array, volume.geometry)
+    for key, value in metadata.items():
+        image.SetMetaData(key, value)
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=_COMPRESSION_LEVEL)
+    except RuntimeError as error:
+        raise OutputError(
+            f"{path.name} cannot be written; the disk may be full.",
+            "Free space on the disk, or give another output folder.",
+        ) from error

@@ -1,0 +1,31 @@
+"""Finds shipped resources wherever REACTKD runs from.
+
+``Resources`` stands at the top of the source tree, inside the package in a pip install, and beside
+the module in the flat folder of an Extension Manager install.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .errors import EnvironmentProblem
+
+_PACKAGE = Path(__file__).resolve().parent
+_CANDIDATES = (_PACKAGE / "Resources", _PACKAGE.parent / "Resources")
+
+
+def resource_path(name: str = "") -> Path:
+    """Absolute path of ``Resources/<name>`` (``/`` separates folders).
+
+    Raises
+    ------
+    EnvironmentProblem : the resource is not there; the installation is incomplete.
+    """
+    for folder in _CANDIDATES:
+        path = folder / name
+        if path.exists():
+            return path
+    raise EnvironmentProblem(
+        f"The resource {name!r} is missing; looked in {', '.join(str(c) for c in _CANDIDATES)}.",
+        "Install REACTKD again.",
+    )

@@ -1,0 +1,1 @@
+"""Training and evaluation of REACTKD's networks. Imports REACTKDLib; nothing imports it."""

@@ -1,0 +1,77 @@
+"""The model card, from the figures of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .configuration import TrainingConfiguration
+from .export import TrainedModalitySet
+from .metrics import Estimate
+
+
+def model_card(
+    configuration: TrainingConfiguration,
+    figures: Mapping[str, Any],
+    estimates: Mapping[str, Estimate],
+    modality_sets: Mapping[str, TrainedModalitySet],
+    intended_use: str,
+) -> str:
+    """Markdown text: use, data, training, figures with n and intervals, limits."""
+    spec, sizes, how = configuration.spec, configuration.cohort, configuration.optimisation
+    rows = "\n".join(
+        f"| {name} | {e.value:.3f} | {e.low:.3f} to {e.high:.3f} | {e.n} |"
+        for name, e in estimates.items()
+    )
+    calibration = "\n".join(
+        f"| {key} | {m.calibration.temperature:.2f} | {m.calibration.distance_limit:.2f} |"
+        for key, m in modality_sets.items()
+    )
+    best = max(figures["history"], key=lambda row: (row["selection_auc"], row["epoch"]))
+    return f"""# {spec.name}
+
+**Trained on SIMULATED images only. {intended_use}**
+
+## What it does
+
+{spec.title}: {", ".join(c.title for c in spec.classes)}. Inputs: {", ".join(
+        m.title + (" (required)" if m.required else " (optional)") for m in spec.modalities
+    )}, and a segmentation with the roles {", ".join(r.name + (" (required)" if r.required else "") for r in spec.role_rules)}.
+
+## Training data
+
+Simulated patients made by `REACTKDLib.simulation` with the distributions of `training.cohort`,
+profile `{sizes.profile}`, seed {configuration.seed}: {sizes.train} to train, {sizes.selection} to
+choose the epoch and fit the temperatures, {sizes.test} to test; {sizes.external_test} of the profile
+`external` (other scanner, CT only) to test. No real patient. Labels are the grade as simulated
+pathology reports it, with its noise near the cuts.
+
+## Training
+
+Labels only (cross entropy, label smoothing {how.label_smoothing}); no distillation. {how.epochs} epochs, epoch
+{best["epoch"]:.0f} kept for its selection AUC; AdamW, learning rate {how.learning_rate}; each training case
+shows one set of modalities, drawn with the probabilities {how.modality_sets}.
+Took {figures["minutes"]["simulation"]} minutes to simulate and {figures["minutes"]["training"]} minutes to train on
+{figures["environment"]["threads"]} threads ({figures["environment"]["device"]}). Again:
+`python -m training supervise --config training/configs/hcc_grade3.json --work WORK --package PACKAGE`
+
+## Figures (simulated test cases)
+
+Macro AUC (mean of the one-against-rest AUCs), 95 % interval by bootstrap over patients.
+
+| test | macro AUC | 95 % interval | n |
+|---|---|---|---|
+{rows}
+
+| modalities | temperature | feature distance limit |
+|---|---|---|
+{calibration}
+
+## Limits
+
+- Simulated anatomy, lesions and noise are far simpler than a patient's. Nothing here says how the
+  network behaves on real CT; results on real CT show the software, not the disease.
+- Intensities are z-scored over the region of interest (organ, lesions and a margin of
+  {spec.grid.margin_mm:g} mm); what lies outside cannot vote.
+- Without a lesion in the segmentation the answer rests on the parenchyma alone and says so.
+"""

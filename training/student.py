@@ -1,0 +1,193 @@
+"""Supervised training of the student: labels only, no teacher."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from REACTKDLib.model_package import ModelSpec
+from REACTKDLib.networks.student import Student, pool
+from REACTKDLib.normalise import to_feature_grid
+
+from .configuration import TrainingConfiguration
+from .metrics import macro_auc
+from .prepare import PreparedCase
+
+
+class StandardisedStudent(nn.Module):
+    """The student during training: pooled features are standardised before the linear head.
+
+    A lesion fills a small part of the pooled volume, so pooled features hardly vary; without
+    standardisation the head would need weights in the hundreds. :meth:`fold` turns the running
+    statistics into the head's weights, so the trained student is pooling and a linear layer alone.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.student = Student(spec.modality_names, len(spec.classes), spec.network)
+        self.standardise = nn.BatchNorm1d(spec.network.fused_channels, affine=False, eps=1e-8)
+
+    def pooled(self, volumes: Mapping[str, Tensor], weights: Tensor) -> Tensor:
+        features, _ = self.student.fuse(volumes)
+        return pool(features, weights)
+
+    def logits(self, pooled: Tensor) -> Tensor:
+        return self.student.head(self.standardise(pooled))
+
+    def fold(self) -> Student:
+        """A copy of the student whose head reads pooled features as they are."""
+        student = copy.deepcopy(self.student)
+        mean, variance = self.standardise.running_mean, self.standardise.running_var
+        assert mean is not None and variance is not None
+        weight = student.head.weight.data / torch.sqrt(variance + self.standardise.eps)
+        student.head.bias.data -= weight @ mean
+        student.head.weight.data = weight
+        return student.eval()
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """``student`` of the epoch with the best selection AUC; ``history`` one row per epoch."""
+
+    student: Student
+    history: tuple[dict[str, float], ...]
+
+
+def batch_of(
+    case: PreparedCase,
+    spec: ModelSpec,
+    names: Sequence[str],
+    device: torch.device,
+    flips: Sequence[int] = (),
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Volumes (1, 1, k, j, i) and pooling weights of one case, mirrored along the axes ``flips``."""
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.tensor(np.ascontiguousarray(array), dtype=torch.float32, device=device)[None, None]
+
+    roi = np.flip(case.roi, flips).astype(np.float64)
+    weights = to_feature_grid(roi, spec.network.total_stride)
+    volumes = {n: tensor(np.flip(case.volumes[n], flips).astype(np.float32)) for n in names}
+    return volumes, tensor(weights / weights.sum())
+
+
+def pooled_features(
+    student: Student,
+    cases: Sequence[PreparedCase],
+    spec: ModelSpec,
+    names: Sequence[str],
+    device: torch.device,
+) -> np.ndarray:
+    """Pooled features of every case with the modalities ``names``, (cases, channels), float64."""
+    student.eval()
+    rows = []
+    with torch.inference_mode():
+        for case in cases:
+            volumes, weights = batch_of(case, spec, names, device)
+            rows.append(student(volumes, weights).pooled[0].double().cpu().numpy())
+    return np.stack(rows)
+
+
+def head_logits(student: Student, pooled: np.ndarray) -> np.ndarray:
+    """Logits (cases, classes) of pooled features, float64."""
+    head = student.head
+    return pooled @ head.weight.detach().double().cpu().numpy().T + head.bias.detach().double().cpu().numpy()
+
+
+def train_student(
+    configuration: TrainingConfiguration,
+    train: Sequence[PreparedCase],
+    selection: Sequence[PreparedCase],
+    work: Path,
+    device: torch.device,
+) -> TrainingResult:
+    """Train, keeping the epoch with the best CT-only macro AUC on ``selection``.
+
+    After every epoch a checkpoint is written to ``work``; a run that finds one goes on from there to
+    the same result, because every epoch derives its random numbers from the seed and its number.
+    """
+    spec, how = configuration.spec, configuration.optimisation
+    torch.manual_seed(configuration.seed)
+    model = StandardisedStudent(spec).to(device)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=how.learning_rate, weight_decay=how.weight_decay
+    )
+    steps = len(train) // how.batch_size
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, how.learning_rate, total_steps=max(1, steps * how.epochs), pct_start=0.2
+    )
+    labels = torch.tensor([case.label for case in train], device=device)
+    loss_of = nn.CrossEntropyLoss(label_smoothing=how.label_smoothing)
+    history: list[dict[str, float]] = []
+    best = copy.deepcopy(model.state_dict())
+    checkpoint = work / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        best, history = state["best"], state["history"]
+
+    for epoch in range(len(history), how.epochs):
+        torch.manual_seed(configuration.seed * 1000 + epoch)
+        rng = np.random.default_rng([configuration.seed, epoch])
+        order = rng.permutation(len(train))[: steps * how.batch_size].reshape(steps, how.batch_size)
+        model.train()
+        losses = []
+        for batch in tqdm(order, desc=f"epoch {epoch + 1}/{how.epochs}", unit="batch"):
+            pooled = []
+            for index in batch:
+                names = _draw_modalities(train[index], how.modality_sets, rng)
+                flips = [axis for axis in range(3) if rng.random() < 0.5]
+                pooled.append(model.pooled(*batch_of(train[index], spec, names, device, flips)))
+            loss = loss_of(model.logits(torch.cat(pooled)), labels[batch])
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            losses.append(loss.item())
+        row = {"epoch": epoch + 1.0, "loss": float(np.mean(losses))}
+        row["selection_auc"] = _selection_auc(model.fold(), selection, spec, device)
+        if row["selection_auc"] >= max((r["selection_auc"] for r in history), default=0.0):
+            best = copy.deepcopy(model.state_dict())
+        history.append(row)
+        tqdm.write(json.dumps(row))
+        temporary = checkpoint.with_suffix(".partial")
+        torch.save(
+            {
+                "model": model.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "schedule": schedule.state_dict(),
+                "best": best,
+                "history": history,
+            },
+            temporary,
+        )
+        temporary.replace(checkpoint)
+    model.load_state_dict(best)
+    return TrainingResult(model.fold(), tuple(history))
+
+
+def _draw_modalities(
+    case: PreparedCase, sets: Mapping[str, float], rng: np.random.Generator
+) -> list[str]:
+    """One of the modality sets, by its probability, less what the case does not have."""
+    probabilities = np.array(list(sets.values()))
+    chosen = list(sets)[rng.choice(len(sets), p=probabilities / probabilities.sum())]
+    return [name for name in chosen.split("+") if name in case.volumes] or ["ct"]
+
+
+def _selection_auc(
+    student: Student, cases: Sequence[PreparedCase], spec: ModelSpec, device: torch.device
+) -> float:
+    logits = head_logits(student, pooled_features(student, cases, spec, ["ct"], device))
+    return macro_auc(np.array([case.label for case in cases]), logits)
