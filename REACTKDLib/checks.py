@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from .errors import InputError
 from .infer import Prediction
-from .model_package import ModelPackage, modality_set_key
+from .model_package import ModelPackage, ModelSpec, TrainingRanges, modality_set_key
 from .roi import Roi
 from .types import Notice, Study
 
 
-def check_ct(study: Study, roi: Roi, package: ModelPackage) -> tuple[Notice, ...]:
-    """Compare the CT under the segmentation with the package's plausible and training ranges.
+@dataclass(frozen=True)
+class InputStatistics:
+    """What an input is like, to compare with training: median under the segmentation (HU), its
+    volume (ml), the largest voxel spacing of the CT (mm)."""
+
+    median_hu: float
+    volume_ml: float
+    largest_spacing_mm: float
+
+
+def check_ct(study: Study, roi: Roi, spec: ModelSpec) -> InputStatistics:
+    """Measure the CT under the segmentation.
 
     Raises
     ------
     InputError : the volume cannot be a CT in HU, or the segmentation lies elsewhere in it.
     """
-    limits, ranges = package.plausibility, package.training_ranges
+    limits = spec.plausibility
     ct = study.ct
     lowest = float(ct.array.min())
     if lowest > limits.fat_below_hu:
@@ -30,7 +42,7 @@ def check_ct(study: Study, roi: Roi, package: ModelPackage) -> tuple[Notice, ...
     inside = ct.array[roi.slices][roi.labels > 0]
     if len(inside) == 0:
         raise InputError(
-            "The segmentation lies between the voxels of the CT: none of them is inside it.",
+            "No voxel centre of the CT lies inside the segmentation.",
             "Check that CT and segmentation belong together.",
         )
     low, median, high = (float(v) for v in np.percentile(inside, (5, 50, 95)))
@@ -45,18 +57,35 @@ def check_ct(study: Study, roi: Roi, package: ModelPackage) -> tuple[Notice, ...
             f"The values under the segmentation hardly vary ({low:g} to {high:g}): not a CT in HU.",
             "Give the CT in HU, not a normalised or masked image.",
         )
-    volume_ml = len(inside) * roi.geometry.voxel_volume_ml
+    return InputStatistics(
+        median_hu=median,
+        volume_ml=len(inside) * roi.geometry.voxel_volume_ml,
+        largest_spacing_mm=max(ct.geometry.spacing_mm),
+    )
+
+
+def compare_with_training(
+    statistics: InputStatistics, ranges: TrainingRanges
+) -> tuple[Notice, ...]:
+    """A notice for everything that training did not see."""
+    compared = (
+        ("hu", "The median under the segmentation", "HU", statistics.median_hu, ranges.median_hu),
+        ("volume", "The segmented volume", "ml", statistics.volume_ml, ranges.volume_ml),
+        (
+            "spacing",
+            "The largest voxel spacing",
+            "mm",
+            statistics.largest_spacing_mm,
+            ranges.largest_spacing_mm,
+        ),
+    )
     return tuple(
         Notice(
             f"unusual_{code}",
             "warning",
-            f"{what} is {value:.0f} {unit}; training had {span[0]:.0f} to {span[1]:.0f} {unit}.",
+            f"{what} is {value:.4g} {unit}; training had {span[0]:g} to {span[1]:g} {unit}.",
         )
-        for code, what, value, unit, span in (
-            ("hu", "The median under the segmentation", median, "HU", ranges.organ_median_hu),
-            ("volume", "The segmented volume", volume_ml, "ml", ranges.organ_volume_ml),
-            ("spacing", "The largest voxel spacing", max(ct.geometry.spacing_mm), "mm", ranges.largest_spacing_mm),
-        )
+        for code, what, unit, value, span in compared
         if not span[0] <= value <= span[1]
     )
 
@@ -80,8 +109,8 @@ def check_prediction(prediction: Prediction, package: ModelPackage) -> tuple[Not
                 "unusual_features",
                 "warning",
                 f"The network's features lie {prediction.distance:.1f} standard deviations from"
-                f" training on average; 99 % of held-out training cases stay below {limit:.1f}. The probabilities"
-                " may mean little here.",
+                f" those of training on average; 99 % of held-out cases stay below {limit:.1f}."
+                " The probabilities may mean little here.",
             )
         )
     if package.simulated:

@@ -105,10 +105,13 @@ class Plausibility:
 
 @dataclass(frozen=True)
 class TrainingRanges:
-    """What training inputs were like (notices outside): 1st to 99th percentile of the cohort."""
+    """What training inputs were like (notices outside): 1st to 99th percentile of the cohort.
 
-    organ_median_hu: tuple[float, float]
-    organ_volume_ml: tuple[float, float]
+    Fields as in ``checks.InputStatistics``.
+    """
+
+    median_hu: tuple[float, float]
+    volume_ml: tuple[float, float]
     largest_spacing_mm: tuple[float, float]
 
 

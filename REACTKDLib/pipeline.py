@@ -9,17 +9,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import __version__
-from .checks import check_ct, check_prediction
+from .checks import check_ct, check_prediction, compare_with_training
 from .explain import choose_target, explain
 from .infer import Prediction, load_classifier, predict
 from .model_package import ModelPackage
 from .normalise import normalise
+from .read import StudyFiles, read_study
 from .regions import Regions, make_regions
+from .report import check_output, write_result
 from .roi import Roi, locate_roi
 from .types import CaseResult, Study, Volume, frozen_mapping
 
@@ -77,7 +80,7 @@ def run_case(
 
     with stage("region of interest"):
         roi = locate_roi(study, package)
-        notices = roi.notices + check_ct(study, roi, package)
+        statistics = check_ct(study, roi, package)
     with stage("regions"):
         regions = make_regions(roi, study.ct, package, options.scheme)
     with stage("normalisation"):
@@ -118,13 +121,38 @@ def run_case(
         modalities=prediction.modalities,
         simulated_model=package.simulated,
         notices=(
-            notices
+            roi.notices
+            + compare_with_training(statistics, package.training_ranges)
             + regions.notices
             + prediction.notices
             + check_prediction(prediction, package)
         ),
         provenance=frozen_mapping(_provenance(study, package, options, prediction, seconds)),
     )
+
+
+def run_files(
+    files: StudyFiles,
+    package: ModelPackage,
+    output: Path,
+    options: RunOptions = RunOptions(),  # noqa: B008 - frozen
+    *,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> CaseResult:
+    """Read a study, run the case, write the result folder ``output``.
+
+    Raises
+    ------
+    OutputError : the folder exists or cannot be written; found before any work is done.
+    ReactKDError : as :func:`read_study` and :func:`run_case`.
+    """
+    check_output(output, overwrite=overwrite)
+    progress("reading", 0.0)
+    study = read_study(files, package.role_rules)
+    case = run_case(study, package, options, progress)
+    write_result(case, output, overwrite=overwrite)
+    return case
 
 
 def _on_ct(regions: Regions, roi: Roi, study: Study) -> Volume:

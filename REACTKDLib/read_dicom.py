@@ -1,4 +1,4 @@
-"""A DICOM folder as a volume, by SimpleITK and GDCM.
+"""A DICOM series as a volume: which series, in which order, on which grid.
 
 Slices are ordered by their positions, never by name or number, and every slice must lie where a
 regular grid puts it: a missing slice or a tilted gantry is an error, because a resampled image
@@ -8,179 +8,22 @@ would look right and be wrong.
 from __future__ import annotations
 
 import logging
-import os
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import InputError
 from .geometry import Geometry
-from .read_image import check_size, check_spacing, itk_reason, quiet_itk, require_exists
-
-if TYPE_CHECKING:
-    import SimpleITK
-
-MAX_FILES = 50_000
+from .read_dicom_files import DicomSeries, damaged_slice, list_series
+from .read_image import check_size, check_spacing, itk_reason, quiet_itk
 
 #: A slice may lie this part of a slice step away from its place (positions are often rounded).
 _PLACE_TOLERANCE = 0.1
 #: Two orientations are the same when their cosines agree to this.
 _COSINE_TOLERANCE = 1e-3
 
-_CT_IMAGE_STORAGE = b"1.2.840.10008.5.1.4.1.1.2"
-_TAGS = {
-    "uid": "0020|000e",
-    "number": "0020|0011",
-    "description": "0008|103e",
-    "modality": "0008|0060",
-    "image_type": "0008|0008",
-    "position": "0020|0032",
-    "orientation": "0020|0037",
-}
-
 _log = logging.getLogger("REACTKD")
-
-
-@dataclass(frozen=True)
-class DicomSlice:
-    """One image file: its one-slice grid (third spacing 1 mm), frames and pixel type."""
-
-    file: Path
-    geometry: Geometry
-    frames: int
-    pixel_id: int
-    placed: bool
-
-
-@dataclass(frozen=True)
-class DicomSeries:
-    """The images that share a Series Instance UID. An anonymised file may have an empty one."""
-
-    uid: str
-    number: str
-    description: str
-    modality: str
-    image_type: str
-    slices: tuple[DicomSlice, ...]
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return tuple(s.file for s in self.slices)
-
-    @property
-    def is_ct_volume(self) -> bool:
-        """A CT series of more than one slice that is no localiser."""
-        return (
-            self.modality == "CT"
-            and sum(s.frames for s in self.slices) > 1
-            and "LOCALIZER" not in self.image_type.upper()
-        )
-
-    def __str__(self) -> str:
-        return (
-            f'number {self.number or "-"}, "{self.description}", {self.modality or "no modality"},'
-            f" {sum(s.frames for s in self.slices)} slices, UID {self.uid or '(empty)'}"
-        )
-
-
-def _dicom_files(folder: Path) -> list[Path]:
-    """All DICOM part 10 files (by their preamble) in the tree below ``folder``."""
-    files = []
-    for number, path in enumerate(sorted(p for p in folder.rglob("*") if p.is_file())):
-        if number >= MAX_FILES:
-            raise InputError(
-                f"{folder} has more than {MAX_FILES} files.", "Give the folder of one study."
-            )
-        if path.name.upper() == "DICOMDIR":
-            continue
-        try:
-            with open(path, "rb") as file:
-                if file.read(132)[128:] == b"DICM":
-                    files.append(path)
-        except OSError as error:
-            raise InputError(f"{path} cannot be read ({error}).", "Check its rights.") from error
-    return files
-
-
-def _claims_ct(path: Path) -> bool:
-    """True when the file meta header says CT Image Storage (it comes first, uncompressed)."""
-    with open(path, "rb") as file:
-        head = file.read(1024)
-    match = re.search(rb"\x02\x00\x02\x00UI..([\d.]+)", head, re.DOTALL)
-    return match is not None and match.group(1) == _CT_IMAGE_STORAGE
-
-
-def _read_slice(path: Path) -> tuple[dict[str, str], DicomSlice] | None:
-    """Tags and grid of one image file; None for a DICOM object that is no image.
-
-    Raises
-    ------
-    InputError : a CT slice that cannot be read.
-    """
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        if _claims_ct(path):
-            raise _damaged_slice(path, error) from error
-        return None
-    tags = {
-        name: reader.GetMetaData(key).strip(" \0") if reader.HasMetaDataKey(key) else ""
-        for name, key in _TAGS.items()
-    }
-    size, spacing = reader.GetSize(), reader.GetSpacing()
-    geometry = Geometry(
-        size=(size[0], size[1], 1),
-        spacing_mm=(spacing[0], spacing[1], 1.0),
-        origin_lps=reader.GetOrigin(),
-        direction_lps=reader.GetDirection(),
-    )
-    placed = bool(tags["position"] and tags["orientation"])
-    return tags, DicomSlice(path, geometry, size[2], reader.GetPixelID(), placed)
-
-
-def _damaged_slice(path: Path, error: Exception) -> InputError:
-    return InputError(
-        f"The DICOM file {path} is damaged or incomplete: {itk_reason(error)}.",
-        "Copy or export the series again.",
-    )
-
-
-def list_series(folder: Path) -> tuple[DicomSeries, ...]:
-    """The image series in the whole tree below ``folder``, by series number.
-
-    Raises
-    ------
-    InputError : no such folder, too many files, a CT file that cannot be read.
-    """
-    folder = Path(folder)
-    require_exists(folder, "DICOM folder")
-    grouped: dict[str, list[tuple[dict[str, str], DicomSlice]]] = {}
-    with quiet_itk():
-        for path in _dicom_files(folder):
-            image = _read_slice(path)
-            if image is not None:
-                grouped.setdefault(image[0]["uid"], []).append(image)
-    series = [
-        DicomSeries(
-            uid=uid,
-            number=images[0][0]["number"],
-            description=images[0][0]["description"],
-            modality=images[0][0]["modality"],
-            image_type=images[0][0]["image_type"],
-            slices=tuple(image for _, image in images),
-        )
-        for uid, images in grouped.items()
-    ]
-    return tuple(sorted(series, key=lambda s: (s.number.zfill(12), s.uid)))
 
 
 def choose_series(folder: Path, series_uid: str | None = None) -> DicomSeries:
@@ -190,7 +33,8 @@ def choose_series(folder: Path, series_uid: str | None = None) -> DicomSeries:
 
     Raises
     ------
-    InputError : no DICOM images, no such UID, no CT volume, several CT volumes and no UID.
+    InputError : no DICOM images, no such UID, a UID of another modality, no CT volume, several CT
+        volumes and no UID.
     """
     series = list_series(folder)
     if not series:
@@ -202,12 +46,12 @@ def choose_series(folder: Path, series_uid: str | None = None) -> DicomSeries:
         chosen = [s for s in series if s.uid == series_uid]
         if not chosen:
             raise InputError(f"{folder} has no series {series_uid}.", f"It has: {listing}.")
+        if chosen[0].modality not in ("CT", ""):
+            raise InputError(f"The series {chosen[0]} is no CT.", f"{folder} has: {listing}.")
     else:
         chosen = [s for s in series if s.is_ct_volume]
         if not chosen:
-            raise InputError(
-                f"{folder} has no CT series of several slices.", f"It has: {listing}."
-            )
+            raise InputError(f"{folder} has no CT series of several slices.", f"It has: {listing}.")
         if len(chosen) > 1:
             raise InputError(
                 f"{folder} has {len(chosen)} CT series: {'; '.join(map(str, chosen))}.",
@@ -232,7 +76,7 @@ def series_geometry(folder: Path, series: DicomSeries) -> tuple[Geometry, tuple[
         or orientation, at the same position, missing slices, a slice step that varies, slices
         shifted against each other (gantry tilt, shear).
     """
-    what = f"The series {series.number or '-'} \"{series.description}\" in {folder}"
+    what = f'The series {series.number or "-"} "{series.description}" in {folder}'
     slices = series.slices
     if any(s.frames > 1 for s in slices):
         raise InputError(
@@ -320,30 +164,36 @@ def read_series(folder: Path, series: DicomSeries) -> tuple[np.ndarray, Geometry
     check_size(folder, geometry.size)
     check_spacing(folder, geometry)
     pixel_ids = {s.pixel_id for s in series.slices}
-    scalar_ids = {sitk.sitkInt8, sitk.sitkUInt8, sitk.sitkInt16, sitk.sitkUInt16, sitk.sitkInt32}
-    float_ids = {sitk.sitkFloat32, sitk.sitkFloat64, sitk.sitkUInt32}
-    if not pixel_ids <= scalar_ids | float_ids:
+    integer = {sitk.sitkInt8, sitk.sitkUInt8, sitk.sitkInt16, sitk.sitkUInt16, sitk.sitkInt32}
+    if not pixel_ids <= integer | {sitk.sitkUInt32, sitk.sitkFloat32, sitk.sitkFloat64}:
+        names = ", ".join(sorted(sitk.GetPixelIDValueAsString(i) for i in pixel_ids))
         raise InputError(
-            f"The series {series} has {_pixel_names(sitk, pixel_ids)} pixels, not grey values.",
+            f"The series {series} has pixels of type {names}, not grey values.",
             "Give the original CT images.",
         )
     reader = sitk.ImageSeriesReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileNames([str(f) for f in files])
-    # The type of the first slice would decide for all: a rescale slope may differ by slice.
-    reader.SetOutputPixelType(
-        sitk.sitkInt16 if pixel_ids == {sitk.sitkInt16} else sitk.sitkFloat32
-    )
+    # Left alone, the first slice's type decides for all, and rescale slopes may differ by slice.
+    if pixel_ids == {sitk.sitkInt16}:
+        reader.SetOutputPixelType(sitk.sitkInt16)
+    else:
+        reader.SetOutputPixelType(sitk.sitkInt32 if pixel_ids <= integer else sitk.sitkFloat32)
     try:
         with quiet_itk():
             image = reader.Execute()
     except RuntimeError as error:
-        raise InputError(
-            f"The series {series} in {folder} cannot be read: {itk_reason(error)}.",
-            "Copy or export the series again.",
-        ) from error
+        raise damaged_slice(_first_unreadable(files), itk_reason(error)) from error
     return sitk.GetArrayFromImage(image), geometry
 
 
-def _pixel_names(sitk: SimpleITK, pixel_ids: set[int]) -> str:
-    return ", ".join(sorted(sitk.GetPixelIDValueAsString(i) for i in pixel_ids))
+def _first_unreadable(files: Sequence[Path]) -> Path:
+    """The file at which a series breaks; the last one when each can be read alone."""
+    import SimpleITK as sitk
+
+    for path in files:
+        try:
+            sitk.ReadImage(str(path), imageIO="GDCMImageIO")
+        except RuntimeError:
+            return path
+    return files[-1]

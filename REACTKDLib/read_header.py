@@ -47,7 +47,8 @@ _NRRD_TYPES = {
         "u2": "ushort,unsigned short,unsigned short int,uint16,uint16_t",
         "i4": "int,signed int,int32,int32_t",
         "u4": "uint,unsigned int,uint32,uint32_t",
-        "i8": "longlong,long long,long long int,signed long long,signed long long int,int64,int64_t",
+        "i8": "longlong,long long,long long int,signed long long,signed long long int,int64,"
+        "int64_t",
         "u8": "ulonglong,unsigned long long,unsigned long long int,uint64,uint64_t",
         "f4": "float",
         "f8": "double",
@@ -87,9 +88,7 @@ class VoxelLayout:
 
 def damaged(path: Path, why: str) -> InputError:
     """The error for a file whose content cannot be used."""
-    return InputError(
-        f"{path} is damaged or incomplete: {why}.", "Copy or export the file again."
-    )
+    return InputError(f"{path} is damaged or incomplete: {why}.", "Copy or export the file again.")
 
 
 def unsupported(path: Path, what: str) -> InputError:
@@ -105,8 +104,8 @@ def nifti_layout(path: Path) -> VoxelLayout:
 
     Raises
     ------
-    InputError : not NIfTI-1, a header/image pair, colour or complex voxels, a spacing that is not
-        positive, an orientation that is not finite (ITK would silently repair both).
+    InputError : not NIfTI-1, a header/image pair, colour, complex or vector voxels, a spacing that
+        is not positive, an orientation that is not finite (ITK would silently repair both).
     """
     with open(path, "rb") as file:
         head = file.read(_CHUNK)
@@ -128,6 +127,8 @@ def nifti_layout(path: Path) -> VoxelLayout:
     used = dimensions[1 : 1 + dimensions[0]] if 1 <= dimensions[0] <= 7 else ()
     if not used or min(used) < 1:
         raise damaged(path, f"its header gives the dimensions {dimensions}")
+    if any(n > 1 for n in used[4:]):
+        raise unsupported(path, f"has {math.prod(used[4:])} values per voxel")
     spacing = struct.unpack_from(order + "3f", head, 80)[: len(used)]
     if not all(math.isfinite(s) and s > 0 for s in spacing):
         raise InputError(

@@ -73,7 +73,7 @@ def quiet_itk() -> Iterator[None]:
 def itk_reason(error: Exception) -> str:
     """The telling line of a SimpleITK exception, without source paths and addresses."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return re.sub(r"^\S*ERROR: (\w+\(0x[0-9a-f]+\): )?", "", lines[-1]).rstrip(".")
+    return re.sub(r"^.*?ERROR: (\w+\(0x[0-9a-f]+\): )?", "", lines[-1]).rstrip(".")
 
 
 def image_suffix(path: Path) -> str:
@@ -136,9 +136,9 @@ def check_spacing(path: Path, geometry: Geometry) -> None:
     """Raises InputError for a spacing outside ``SPACING_RANGE_MM``."""
     low, high = SPACING_RANGE_MM
     if not all(low <= s <= high for s in geometry.spacing_mm):
+        spacing = " x ".join(f"{s:g}" for s in geometry.spacing_mm)
         raise InputError(
-            f"{path}: the voxel spacing {geometry.spacing_mm} mm is not between {low} and"
-            f" {high} mm.",
+            f"{path}: the voxel spacing {spacing} mm is not between {low} and {high} mm.",
             "Repair the image header (is it in mm?), or export the image again.",
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from .errors import InputError
 from .geometry import Geometry, Index, resample_array
 from .read_image import ImageFile, check_size, image_suffix, read_image
-from .roles import RoleRule, assign_roles, describe, role_of_name
+from .roles import RoleRule, as_texts, assign_roles, role_of_name
 from .types import Segment, Segmentation
 
 _SEGMENT_KEY = re.compile(r"Segment(\d+)_(Name|ID|LabelValue|Layer)")
@@ -25,15 +25,26 @@ _WHAT = "Segmentation"
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """A uint8 labelmap and how many voxels each of the 256 values has."""
+    """A uint8 labelmap on ``geometry``, and how many voxels each of the 256 values has.
+
+    ``frame`` is the grid of the file, of which ``geometry`` may be a part.
+    """
 
     labels: np.ndarray
     geometry: Geometry
     counts: np.ndarray
+    frame: Geometry
 
     @property
     def present(self) -> list[int]:
         return [int(v) for v in np.flatnonzero(self.counts) if v != 0]
+
+    def cropped(self) -> _Layer:
+        """Only the box around the labels, copied: a hundred structures of a CT fit in memory."""
+        start, size = _bounding_box(self.labels) if self.present else ((0, 0, 0), (1, 1, 1))
+        (i, j, k), (ni, nj, nk) = start, size
+        labels = self.labels[k : k + nk, j : j + nj, i : i + ni].copy()
+        return replace(self, labels=labels, geometry=self.geometry.crop(start, size))
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,7 @@ def _layer(array: np.ndarray, geometry: Geometry, path: Path) -> _Layer:
                     "Give a labelmap, not a probability map or an image; renumber high labels.",
                 )
         counts += np.bincount(labels[k].ravel(), minlength=256)
-    return _Layer(labels, geometry, counts)
+    return _Layer(labels, geometry, counts, geometry)
 
 
 def _segment_records(metadata: Mapping[str, str]) -> list[dict[str, str]]:
@@ -125,6 +136,8 @@ def _read_one(path: Path) -> tuple[list[_Layer], list[_Structure]]:
         )
     planes = [image.array] if image.array.ndim == 3 else list(np.moveaxis(image.array, 3, 0))
     layers = [_layer(plane, image.geometry, path) for plane in planes]
+    if len(layers) > 1:
+        layers = [layer.cropped() for layer in layers]
     known = {(s.layer, s.value) for s in structures}
     for number, layer in enumerate(layers):
         structures += [
@@ -151,7 +164,7 @@ def _read_structure_files(paths: Sequence[Path]) -> tuple[list[_Layer], list[_St
                 f"Segmentation {path} has the labels {', '.join(map(str, layer.present))}.",
                 "Of several segmentation files each holds one structure; a labelmap comes alone.",
             )
-        layers.append(layer)
+        layers.append(layer.cropped())
         structures.append(_Structure(_stem(path), number, (layer.present or [1])[0]))
     return layers, structures
 
@@ -167,32 +180,30 @@ def _bounding_box(labels: np.ndarray) -> tuple[Index, Index]:
     return (i0, j0, k0), (i1 - i0, j1 - j0, k1 - k0)
 
 
-def _on_one_grid(layers: Sequence[_Layer], path: Path) -> list[_Layer]:
-    """The layers on a common grid, by nearest neighbour where grids differ.
-
-    The grid is the finest layer's lattice, long enough to hold all structures: none is cut off and
-    small structures keep their detail.
-    """
-    first = layers[0].geometry
-    if all(layer.geometry.same_grid(first) for layer in layers):
-        return list(layers)
-    filled = [layer for layer in layers if layer.present]
-    lattice = min((layer.geometry for layer in filled), key=lambda g: g.voxel_volume_ml)
-    corners = np.concatenate(
-        [
-            lattice.ijk_from_lps(layer.geometry.crop(*_bounding_box(layer.labels)).corners_lps())
-            for layer in filled
-        ]
+def _box_in(grid: Geometry, other: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """First and last voxel (i, j, k) of ``grid``'s lattice in the box around ``other``."""
+    corners = grid.ijk_from_lps(other.corners_lps())
+    return (
+        np.floor(corners.min(axis=0) + 0.5).astype(int),
+        np.ceil(corners.max(axis=0) - 0.5).astype(int),
     )
-    low = np.floor(corners.min(axis=0) + 0.5).astype(int)
-    high = np.ceil(corners.max(axis=0) - 0.5).astype(int)
-    size = tuple(int(n) for n in high - low + 1)
-    check_size(path, size)
-    grid = lattice.crop((int(low[0]), int(low[1]), int(low[2])), (size[0], size[1], size[2]))
-    return [
-        _Layer(resample_array(layer.labels, layer.geometry, grid, nearest=True), grid, layer.counts)
-        for layer in layers
-    ]
+
+
+def _common_grid(layers: Sequence[_Layer], path: Path) -> Geometry:
+    """The files' grid if they share it, else the finest one's lattice around all structures.
+
+    So no structure is cut off, and small structures keep their detail.
+    """
+    frame = layers[0].frame
+    if all(layer.frame.same_grid(frame) for layer in layers):
+        return frame
+    filled = [layer.geometry for layer in layers if layer.present]
+    lattice = min(filled, key=lambda geometry: geometry.voxel_volume_ml)
+    boxes = [_box_in(lattice, geometry) for geometry in filled]
+    low = np.min([box[0] for box in boxes], axis=0).tolist()
+    size = (np.max([box[1] for box in boxes], axis=0) - low + 1).tolist()
+    check_size(path, tuple(size))
+    return lattice.crop((low[0], low[1], low[2]), (size[0], size[1], size[2]))
 
 
 def _paint(
@@ -200,31 +211,48 @@ def _paint(
     structures: Sequence[_Structure],
     segments: Sequence[Segment],
     rules: Sequence[RoleRule],
+    grid: Geometry,
 ) -> np.ndarray:
-    """One labelmap of several layers: later roles over earlier ones, both over no role."""
-    priority = {None: -1, **{rule.name: n for n, rule in enumerate(rules)}}
-    labels = np.zeros(layers[0].labels.shape, np.uint8)
+    """One labelmap (k, j, i) on ``grid``, by nearest neighbour.
+
+    Later roles lie over earlier ones, and both over structures without a role.
+    """
+    order: list[str | None] = [None, *(rule.name for rule in rules)]
+    labels = np.zeros(grid.array_shape, np.uint8)
     for structure, segment in sorted(
-        zip(structures, segments, strict=True), key=lambda pair: priority[pair[1].role]
+        zip(structures, segments, strict=True), key=lambda pair: order.index(pair[1].role)
     ):
-        labels[layers[structure.layer].labels == structure.value] = segment.label
+        layer = layers[structure.layer]
+        if not layer.counts[structure.value]:
+            continue
+        low, high = _box_in(grid, layer.geometry)
+        i, j, k = np.maximum(low, 0).tolist()
+        ni, nj, nk = (np.minimum(high, np.array(grid.size) - 1) - (i, j, k) + 1).tolist()
+        part = grid.crop((i, j, k), (ni, nj, nk))
+        values = resample_array(layer.labels, layer.geometry, part, nearest=True)
+        labels[k : k + nk, j : j + nj, i : i + ni][values == structure.value] = segment.label
     return labels
 
 
-def _refuse_contradicting_name(
-    path: Path, segments: Sequence[Segment], rules: Sequence[RoleRule]
+def _refuse_empty_roles(
+    layers: Sequence[_Layer],
+    structures: Sequence[_Structure],
+    segments: Sequence[Segment],
+    rules: Sequence[RoleRule],
 ) -> None:
-    """Raises when a file of one unnamed label is named after another role than the label's.
-
-    ``lesion.nii.gz`` with the single label 1 must not become the organ that 1 usually is.
-    """
-    named = role_of_name(_stem(path), rules)
-    if len(segments) == 1 and named not in (None, segments[0].role):
-        raise InputError(
-            f"Segmentation {path} has the single label {segments[0].label}, usually"
-            f" {segments[0].role}, but its name says {named}.",
-            f"Say which it is, for instance {named}={segments[0].label}.",
-        )
+    """Raises when no segment of a required role has a voxel."""
+    for rule in rules:
+        members = [
+            (structure, segment)
+            for structure, segment in zip(structures, segments, strict=True)
+            if segment.role == rule.name
+        ]
+        if rule.required and not any(layers[s.layer].counts[s.value] for s, _ in members):
+            names = ", ".join(f'{segment.label} "{segment.name}"' for _, segment in members)
+            raise InputError(
+                f"The {rule.name} of the segmentation has no voxels ({names}).",
+                f"Segment the {rule.name}, or say which segment it is: {rule.name}=NAME.",
+            )
 
 
 def read_segmentation(
@@ -234,8 +262,9 @@ def read_segmentation(
 ) -> Segmentation:
     """Reads a segmentation and finds its roles (see :func:`REACTKDLib.roles.assign_roles`).
 
-    One path is a labelmap or a ``.seg.nrrd``. Several paths are one binary structure each, named
-    after their files; their grids may differ (common grid: the finest lattice that holds all).
+    One path is a labelmap or a ``.seg.nrrd``; with a single label, its name counts if it means a
+    role. Several paths are one binary structure each, named after their files; their grids may
+    differ (common grid: the finest lattice that holds all).
     Labels keep their values where the file is one labelmap; structures from several files or
     layers are numbered from 1 in their order.
 
@@ -248,6 +277,9 @@ def read_segmentation(
     if not paths:
         raise InputError("No segmentation is given.", "Give a labelmap or a .seg.nrrd file.")
     layers, structures = _read_one(paths[0]) if len(paths) == 1 else _read_structure_files(paths)
+    if len(structures) == len(paths) == 1 and role_of_name(_stem(paths[0]), rules):
+        # lesion.nii.gz with its one label 1 must not become the organ that 1 usually is.
+        structures = [replace(structures[0], name=structures[0].name or _stem(paths[0]))]
     listed = ", ".join(str(p) for p in paths)
     if not any(layer.present for layer in layers):
         raise InputError(f"Segmentation {listed} is empty.", "Segment the image first.")
@@ -261,21 +293,11 @@ def read_segmentation(
         for number, structure in enumerate(structures, start=1)
     ]
     segments = assign_roles(found, rules, _without_suffixes(roles or {}, paths))
-    if len(paths) == 1 and not roles and structures[0].name is None:
-        _refuse_contradicting_name(paths[0], segments, rules)
-
-    for rule in (r for r in rules if r.required):
-        members = [s for s, segment in zip(structures, segments, strict=True)
-                   if segment.role == rule.name]  # fmt: skip
-        if not any(layers[s.layer].counts[s.value] for s in members):
-            raise InputError(
-                f"The {rule.name} in segmentation {listed} has no voxels. Segments:"
-                f" {describe(found)}.",
-                f"Segment the {rule.name}.",
-            )
-    layers = _on_one_grid(layers, paths[0])
-    labels = layers[0].labels if len(layers) == 1 else _paint(layers, structures, segments, rules)
-    return Segmentation(labels, layers[0].geometry, segments)
+    _refuse_empty_roles(layers, structures, segments, rules)
+    if len(layers) == 1:
+        return Segmentation(layers[0].labels, layers[0].geometry, segments)
+    grid = _common_grid(layers, paths[0])
+    return Segmentation(_paint(layers, structures, segments, rules, grid), grid, segments)
 
 
 def _without_suffixes(
@@ -284,6 +306,6 @@ def _without_suffixes(
     """Role choices in which a structure may also be called by its file name."""
     stems = {path.name: _stem(path) for path in paths}
     return {
-        role: tuple(stems.get(text, text) for text in ((chosen,) if isinstance(chosen, str) else chosen))
+        role: tuple(stems.get(text, text) for text in as_texts(chosen))
         for role, chosen in roles.items()
     }

@@ -27,12 +27,8 @@ SCHEMES = ("anatomical", "paper")
 #: Lesions and rims must fit in a uint8 labelmap beside the parenchyma.
 MAXIMUM_LESIONS = 100
 
-#: The halvings in order: names of the two halves, and the unit vector (RAS) towards the first.
-_HALVINGS = (
-    (("right", "left"), (1.0, 0.0, 0.0)),
-    (("superior", "inferior"), (0.0, 0.0, 1.0)),
-    (("anterior", "posterior"), (0.0, 1.0, 0.0)),
-)
+#: The halvings in order: names of the halves (large RAS coordinate first), and the RAS axis.
+_HALVINGS = ((("right", "left"), 0), (("superior", "inferior"), 2), (("anterior", "posterior"), 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +195,7 @@ def _add_parenchyma(
 ) -> tuple[np.ndarray, list[_Part]]:
     """Halve the rest of the organ three times by volume, along the patient's axes."""
     k, j, i = np.nonzero(organ & (labels == 0))
-    ras = geometry.ras_from_ijk(np.stack([i, j, k], axis=1))
+    ras = np.ascontiguousarray(geometry.ras_from_ijk(np.stack([i, j, k], axis=1)).T)
     labels, parts = labels.copy(), []
 
     def halve(members: np.ndarray, names: tuple[str, ...]) -> None:
@@ -211,8 +207,8 @@ def _add_parenchyma(
                 _Part("parenchyma-" + "-".join(names), "Parenchyma " + " ".join(names), "parenchyma")
             )
             return
-        (first, second), towards_first = _HALVINGS[len(names)]
-        position = ras[members] @ np.asarray(towards_first)
+        (first, second), axis = _HALVINGS[len(names)]
+        position = ras[axis, members]
         # A layer of voxels at the median must not be torn apart by rounding noise.
         upper = position > np.median(position) + 1e-3
         halve(members[upper], (*names, first))

@@ -62,13 +62,9 @@ def locate_roi(study: Study, package: ModelSpec) -> Roi:
     InputError : a required role without voxels; a segmentation that does not overlap the CT, or
         only after a flip.
     """
-    roles = [rule.name for rule in package.role_rules]
-    table = np.zeros(256, dtype=np.uint8)
-    for segment in study.segmentation.segments:
-        if segment.role in roles:
-            table[segment.label] = roles.index(segment.role) + 1
-    role_labels = table[study.segmentation.labels]
-    present = np.bincount(role_labels.ravel(), minlength=len(roles) + 1)[1:]
+    segmentation = _cropped(study.segmentation)
+    role_labels = _role_labels(segmentation, [rule.name for rule in package.role_rules])
+    present = np.bincount(role_labels.ravel(), minlength=len(package.role_rules) + 1)[1:]
     for rule, count in zip(package.role_rules, present, strict=True):
         if rule.required and count == 0:
             raise InputError(
@@ -77,11 +73,15 @@ def locate_roi(study: Study, package: ModelSpec) -> Roi:
                 f"Segment the {rule.name}, or say which segment it is.",
             )
     if not present.any():
-        raise InputError("The segmentation is empty.", "Segment the structures that the model needs.")
+        raise InputError(
+            f"The segmentation has no voxel of any role; its segments are"
+            f" {_describe(study.segmentation)}.",
+            "Segment the structures that the model needs.",
+        )
     caps = column_ends(role_labels)
-    overlap = _check_overlap(role_labels, study.segmentation.geometry, study.ct.geometry)
+    overlap = _check_overlap(role_labels, segmentation.geometry, study.ct.geometry)
     model_geometry = _model_grid(
-        study.segmentation.geometry, caps, package.grid, package.network.total_stride
+        segmentation.geometry, caps, package.grid, package.network.total_stride
     )
     start, size = _covering_crop(study.ct.geometry, model_geometry)
     geometry = study.ct.geometry.crop(start, size)
@@ -94,8 +94,32 @@ def locate_roi(study: Study, package: ModelSpec) -> Roi:
                 f"Only {overlap:.0%} of the segmentation lies inside the CT; the rest was ignored.",
             )
         )
-    labels = resample_array(role_labels, study.segmentation.geometry, geometry, nearest=True)
+    labels = resample_array(role_labels, segmentation.geometry, geometry, nearest=True)
     return Roi(start, geometry, labels, model_geometry, tuple(notices))
+
+
+def _cropped(segmentation: Segmentation) -> Segmentation:
+    """The segmentation cut to the box of its labels: all that follows costs only that box."""
+    labels = segmentation.labels
+    if not labels.any():
+        raise InputError("The segmentation is empty.", "Segment the structures that the model needs.")
+    start, size = [], []
+    for axes in ((0, 1), (0, 2), (1, 2)):  # what remains is i, j, k
+        filled = np.flatnonzero(labels.any(axis=axes))
+        start.append(int(filled[0]))
+        size.append(int(filled[-1] - filled[0]) + 1)
+    i, j, k = (slice(a, a + n) for a, n in zip(start, size, strict=True))
+    geometry = segmentation.geometry.crop((start[0], start[1], start[2]), (size[0], size[1], size[2]))
+    return Segmentation(labels[k, j, i], geometry, segmentation.segments)
+
+
+def _role_labels(segmentation: Segmentation, roles: list[str]) -> np.ndarray:
+    """Labels that stand for roles: r + 1 for the r-th role, 0 for everything else; uint8."""
+    table = np.zeros(256, dtype=np.uint8)
+    for segment in segmentation.segments:
+        if segment.role in roles:
+            table[segment.label] = roles.index(segment.role) + 1
+    return table[segmentation.labels]
 
 
 def _describe(segmentation: Segmentation) -> str:

@@ -70,12 +70,17 @@ def role_of_name(name: str, rules: Sequence[RoleRule]) -> str | None:
     return matching[-1] if matching else None
 
 
-def describe(found: Sequence[Found]) -> str:
+def _describe(found: Sequence[Found]) -> str:
     """The segments for an error message: ``1 "Liver", 2 "Tumor"``; long lists are cut."""
     texts = [f'{label} "{name}"' if name else f"{label}" for label, name in found[:_MAX_LISTED]]
     if len(found) > _MAX_LISTED:
         texts.append(f"and {len(found) - _MAX_LISTED} more")
     return ", ".join(texts)
+
+
+def as_texts(chosen: str | Sequence[str]) -> tuple[str, ...]:
+    """What an override names for a role: one text or several."""
+    return (chosen,) if isinstance(chosen, str) else tuple(chosen)
 
 
 def _override_roles(
@@ -91,14 +96,14 @@ def _override_roles(
             raise InputError(
                 f"There is no role {role!r}.", f"The model's roles are {', '.join(known)}."
             )
-        for text in (chosen,) if isinstance(chosen, str) else chosen:
+        for text in as_texts(chosen):
             labels = [label for label, name in found if name and _words(name) == _words(text)]
             if not labels:
                 labels = [label for label, _ in found if str(label) == text.strip()]
             if not labels:
                 raise InputError(
                     f"The segmentation has no segment {text!r} for the role {role}.",
-                    f"It has {describe(found)}.",
+                    f"It has {_describe(found)}.",
                 )
             for label in labels:
                 if roles.setdefault(label, role) != role:
@@ -115,7 +120,7 @@ def _default_roles(found: Sequence[Found], rules: Sequence[RoleRule]) -> dict[in
     if not all(label in defaults for label, _ in found):
         expected = ", ".join(f"{label} {role}" for label, role in defaults.items()) or "none"
         raise InputError(
-            f"The segmentation has the labels {describe(found)} without names; the labels known"
+            f"The segmentation has the labels {_describe(found)} without names; the labels known"
             f" by themselves are {expected}.",
             f"Say which label is which role, for instance {rules[0].name}=LABEL.",
         )
@@ -156,7 +161,7 @@ def assign_roles(
     for rule in rules:
         if rule.required and not any(s.role == rule.name for s in segments):
             raise InputError(
-                f"The segmentation has no {rule.name}. It has {describe(found)}.",
+                f"The segmentation has no {rule.name}. It has {_describe(found)}.",
                 f"Add it, or say which segment it is: {rule.name}=NAME or {rule.name}=LABEL.",
             )
     return segments

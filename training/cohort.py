@@ -34,18 +34,18 @@ class SignModel:
     Fixed before any method was compared; see :mod:`training.cohort_check` for what they give.
     """
 
-    washout_hu: tuple[float, float, float] = (10.0, 24.0, 13.0)
-    arterial_hu: tuple[float, float, float] = (18.0, 26.0, 14.0)
-    mosaic_hu: tuple[float, float, float] = (4.0, 7.0, 3.5)
-    irregularity: tuple[float, float, float] = (0.15, 0.45, 0.20)
-    necrosis_logit: tuple[float, float] = (-3.0, 3.6)
-    capsule_logit: tuple[float, float] = (-1.0, 1.6)
-    peritumoral_logit: tuple[float, float] = (-1.6, 2.2)
-    satellites: float = 0.9
-    fdg_ratio: tuple[float, float, float] = (1.05, 2.1, 0.22)
-    fdg_negative: float = 0.22
-    acetate_ratio: tuple[float, float, float] = (1.08, 1.0, 0.16)
-    pathology: float = 0.06
+    washout_hu: tuple[float, float, float] = (8.0, 32.0, 12.0)
+    arterial_hu: tuple[float, float, float] = (14.0, 32.0, 12.0)
+    mosaic_hu: tuple[float, float, float] = (3.0, 10.0, 3.0)
+    irregularity: tuple[float, float, float] = (0.1, 0.6, 0.17)
+    necrosis_logit: tuple[float, float] = (-3.2, 4.4)
+    capsule_logit: tuple[float, float] = (-1.2, 2.2)
+    peritumoral_logit: tuple[float, float] = (-2.0, 3.0)
+    satellites: float = 1.1
+    fdg_ratio: tuple[float, float, float, float, float] = (1.05, 2.0, 0.68, 0.09, 0.14)
+    fdg_negative: float = 0.04
+    acetate_ratio: tuple[float, float, float, float, float] = (1.08, 1.05, 0.65, 0.09, 0.11)
+    pathology: float = 0.05
 
 
 SIGN_MODEL = SignModel()
@@ -107,7 +107,9 @@ def sample_case_parameters(profile: str, index: int, seed: int) -> CaseParameter
     )
 
 
-def simulate_cohort(profile: str, n: int, seed: int) -> Iterator[tuple[CaseParameters, SimulatedCase]]:
+def simulate_cohort(
+    profile: str, n: int, seed: int
+) -> Iterator[tuple[CaseParameters, SimulatedCase]]:
     """The first ``n`` cases of a cohort, one at a time; PET only in the internal cohort."""
     for index in range(n):
         parameters = sample_case_parameters(profile, index, seed)
@@ -122,7 +124,9 @@ def simulate_cohort_case(
     return simulate_case(parameters, noise_seed, pet=TRACERS if profile == "internal" else ())
 
 
-def _lesions(differentiation: float, cirrhosis: float, rng: np.random.Generator) -> tuple[Lesion, ...]:
+def _lesions(
+    differentiation: float, cirrhosis: float, rng: np.random.Generator
+) -> tuple[Lesion, ...]:
     """The index lesion and up to three smaller ones of similar differentiation."""
     dedifferentiation = 1 - differentiation
     diameter = np.clip(np.exp(rng.normal(np.log(30 + 14 * dedifferentiation), 0.42)), 12, 100)
@@ -153,31 +157,39 @@ def _lesion(u: float, diameter_mm: float, cirrhosis: float, rng: np.random.Gener
     signs = Signs(
         arterial_hu=max(0.0, arterial),
         washout_hu=max(-5.0, washout),
-        capsule_hu=float(rng.uniform(16, 34)) if shows(*m.capsule_logit, middle) else 0.0,
+        capsule_hu=float(rng.uniform(24, 48)) if shows(*m.capsule_logit, middle) else 0.0,
         mosaic_hu=max(1.0, scattered(m.mosaic_hu, u) + 2.5 * large),
         necrosis=float(rng.uniform(0.08, 0.4)) if necrosis else 0.0,
         irregularity=float(np.clip(scattered(m.irregularity, u), 0, 1)),
         satellites=min(4, int(rng.poisson(m.satellites * u**2))),
         peritumoral_hu=float(rng.uniform(8, 24)) if shows(*m.peritumoral_logit, u) else 0.0,
     )
-    # FDG rises late, in about half of all tumours; some never trap it. Acetate falls throughout.
-    rise = 0.0 if rng.uniform() < m.fdg_negative else max(0.0, (u - 0.3) / 0.7) ** 1.1
-    fdg = (m.fdg_ratio[0] + m.fdg_ratio[1] * rise) * np.exp(rng.normal(0, m.fdg_ratio[2]))
-    acetate = (m.acetate_ratio[0] + m.acetate_ratio[1] * (1 - u)) * np.exp(
-        rng.normal(0, m.acetate_ratio[2])
-    )
+    # FDG rises late: about half of all tumours hardly trap it. Acetate fades early.
+    negative = rng.uniform() < m.fdg_negative
+    fdg = _uptake(m.fdg_ratio, 0.0 if negative else u, rng)
+    acetate = _uptake(m.acetate_ratio, 1 - u, rng)
     return Lesion(
         position=tuple(rng.uniform((0.15, 0.2, 0.15), (0.9, 0.8, 0.9)).tolist()),
         radii_mm=tuple((diameter_mm / 2 * np.exp(rng.normal(0, 0.1, 3))).clip(4, 60).tolist()),
         signs=signs,
-        uptake_ratio=(("pet_fdg", float(fdg)), ("pet_acetate", float(acetate))),
+        uptake_ratio=(("pet_fdg", fdg), ("pet_acetate", acetate)),
     )
+
+
+def _uptake(
+    model: tuple[float, float, float, float, float], dose: float, rng: np.random.Generator
+) -> float:
+    """Uptake ratio: a step of ``model`` (base, height, middle, width, log scatter) in ``dose``."""
+    base, height, middle, width, scatter = model
+    step = 1 / (1 + np.exp(-(dose - middle) / width))
+    return float((base + height * step) * np.exp(rng.normal(0, scatter)))
 
 
 def _cysts(rng: np.random.Generator) -> tuple[Cyst, ...]:
     count = int(rng.choice(3, p=(0.65, 0.25, 0.1)))
     return tuple(
-        Cyst(tuple(rng.uniform(0.15, 0.85, 3).tolist()), float(rng.uniform(3, 10))) for _ in range(count)
+        Cyst(tuple(rng.uniform(0.15, 0.85, 3).tolist()), float(rng.uniform(3, 10)))
+        for _ in range(count)
     )
 
 
@@ -185,7 +197,9 @@ def _delay(profile: str, rng: np.random.Generator) -> float:
     """Injection to scan: portal venous in the PET/CT hospital, all phases outside."""
     if profile == "internal":
         return float(np.clip(rng.normal(72, 9), 50, 100))
-    return float(rng.choice((rng.normal(38, 3), rng.normal(68, 10), rng.normal(170, 15)), p=(0.2, 0.6, 0.2)))
+    return float(
+        rng.choice((rng.normal(38, 3), rng.normal(68, 10), rng.normal(170, 15)), p=(0.2, 0.6, 0.2))
+    )
 
 
 def _scanner(profile: str, rng: np.random.Generator) -> Scanner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -14,12 +15,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-import REACTKDLib.simulation.case
-from REACTKDLib.checks import check_ct
+from REACTKDLib.checks import InputStatistics, check_ct
 from REACTKDLib.model_package import ModelSpec
 from REACTKDLib.normalise import normalise
 from REACTKDLib.roi import locate_roi
-from REACTKDLib.simulation import simulate_case
+from REACTKDLib.simulation import TRACERS, simulate_case
 
 from .cohort import sample_case_parameters
 
@@ -27,14 +27,12 @@ from .cohort import sample_case_parameters
 @dataclass(frozen=True, eq=False)
 class PreparedCase:
     """One simulated case. ``volumes`` modality -> float16 (k, j, i); ``roi`` float16 0..1;
-    ``label`` index of the observed class; the other fields are for the ranges in the model card."""
+    ``label`` index of the observed class; ``statistics`` for the ranges in the model package."""
 
     volumes: Mapping[str, np.ndarray]
     roi: np.ndarray
     label: int
-    median_hu: float
-    volume_ml: float
-    largest_spacing_mm: float
+    statistics: InputStatistics
 
 
 def prepare_simulated(
@@ -64,22 +62,19 @@ def _prepare_one(spec: ModelSpec, profile: str, seed: int, cache: Path, index: i
     if path.exists():
         return path
     parameters = sample_case_parameters(profile, index, seed)
-    tracers = REACTKDLib.simulation.TRACERS if profile == "internal" else ()
+    tracers = TRACERS if profile == "internal" else ()
     case = simulate_case(parameters, seed * 100_000 + index, pet=tracers)
     study = case.study()
     roi = locate_roi(study, spec)
-    check_ct(study, roi, spec)
+    statistics = check_ct(study, roi, spec)
     model_input = normalise(study, roi, spec)
     arrays = {f"volume_{name}": v.astype(np.float16) for name, v in model_input.volumes.items()}
-    inside = study.ct.array[roi.slices][roi.labels > 0]
     temporary = path.with_suffix(f".{os.getpid()}.npz")
     np.savez(
         temporary,
         roi=model_input.roi.astype(np.float16),
         label=spec.class_names.index(case.truth.observed_grade),
-        median_hu=np.median(inside),
-        volume_ml=len(inside) * roi.geometry.voxel_volume_ml,
-        largest_spacing_mm=max(study.ct.geometry.spacing_mm),
+        statistics=dataclasses.astuple(statistics),
         **arrays,
     )
     temporary.replace(path)
@@ -92,7 +87,5 @@ def _load(path: Path) -> PreparedCase:
             volumes={n[7:]: arrays[n] for n in arrays.files if n.startswith("volume_")},
             roi=arrays["roi"],
             label=int(arrays["label"]),
-            median_hu=float(arrays["median_hu"]),
-            volume_ml=float(arrays["volume_ml"]),
-            largest_spacing_mm=float(arrays["largest_spacing_mm"]),
+            statistics=InputStatistics(*map(float, arrays["statistics"])),
         )

@@ -152,9 +152,9 @@ def _ranges(train: Sequence[PreparedCase]) -> TrainingRanges:
         return (round(float(low), 1), round(float(high), 1))
 
     return TrainingRanges(
-        organ_median_hu=span([case.median_hu for case in train]),
-        organ_volume_ml=span([case.volume_ml for case in train]),
-        largest_spacing_mm=span([case.largest_spacing_mm for case in train]),
+        median_hu=span([case.statistics.median_hu for case in train]),
+        volume_ml=span([case.statistics.volume_ml for case in train]),
+        largest_spacing_mm=span([case.statistics.largest_spacing_mm for case in train]),
     )
 
 

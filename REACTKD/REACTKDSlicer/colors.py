@@ -15,7 +15,7 @@ from .run_nodes import add_node
 
 RGB = tuple[float, float, float]
 
-#: Control points, evenly spaced from low to high. All are ordered in lightness.
+#: Control points, evenly spaced from low to high.
 ATTENTION_RAMP: tuple[RGB, ...] = (  # black, violet, red, orange, pale yellow
     (0.0, 0.0, 0.02),
     (0.34, 0.06, 0.43),
@@ -24,27 +24,28 @@ ATTENTION_RAMP: tuple[RGB, ...] = (  # black, violet, red, orange, pale yellow
     (0.99, 1.0, 0.64),
 )
 SHARE_RAMP: tuple[RGB, ...] = (  # diverging: blue speaks against the class, orange for it
-    (0.13, 0.40, 0.80),
-    (0.55, 0.72, 0.90),
-    (0.88, 0.88, 0.88),
-    (0.97, 0.66, 0.42),
-    (0.86, 0.28, 0.10),
+    (0.05, 0.25, 0.90),
+    (0.25, 0.55, 1.00),
+    (0.82, 0.82, 0.82),
+    (1.00, 0.60, 0.15),
+    (0.95, 0.20, 0.02),
 )
-SIMILARITY_RAMP: tuple[RGB, ...] = (  # slate to pale green
-    (0.20, 0.24, 0.33),
-    (0.20, 0.45, 0.50),
-    (0.30, 0.68, 0.55),
-    (0.80, 0.95, 0.62),
+SIMILARITY_RAMP: tuple[RGB, ...] = (  # slate to lime
+    (0.25, 0.30, 0.36),
+    (0.16, 0.48, 0.40),
+    (0.32, 0.72, 0.34),
+    (0.80, 0.98, 0.45),
 )
 
 _TABLE_SIZE = 256
 
 #: Hue, saturation, value of the first region of a kind. Later ones differ in value and hue.
+#: Lesions and rims are cyan and blue, which stand out against the attention's violet to yellow.
 _KIND_HSV = {
-    "lesion": (0.97, 0.75, 0.95),
-    "rim": (0.14, 0.75, 0.95),
-    "parenchyma": (0.07, 0.35, 0.75),
-    "organ": (0.45, 0.35, 0.70),
+    "lesion": (0.50, 0.80, 1.00),
+    "rim": (0.58, 0.45, 1.00),
+    "parenchyma": (0.05, 0.30, 0.95),
+    "organ": (0.33, 0.30, 0.80),
 }
 
 
@@ -57,10 +58,10 @@ def ramp_colors(ramp: Sequence[RGB], count: int = _TABLE_SIZE) -> np.ndarray:
     )
 
 
-def add_color_table(context: SceneContext, run: str, role: str, ramp: Sequence[RGB]) -> Any:
-    """A vtkMRMLColorTableNode of 256 colours along ``ramp``."""
-    node = add_node(context, "vtkMRMLColorTableNode", run, role)
-    node.SetName(f"REACTKD {role}")
+def add_color_table(context: SceneContext, run: str, what: str, ramp: Sequence[RGB]) -> Any:
+    """A vtkMRMLColorTableNode of 256 colours along ``ramp``, named after what it colours."""
+    node = add_node(context, "vtkMRMLColorTableNode", run, f"{what} colors")
+    node.SetName(f"REACTKD {what}")
     node.SetTypeToUser()
     node.SetNumberOfColors(_TABLE_SIZE)
     for index, (red, green, blue) in enumerate(ramp_colors(ramp)):
@@ -78,8 +79,8 @@ def region_colors(regions: Sequence[Region]) -> dict[str, RGB]:
         seen[region.kind] = number + 1
         hue, saturation, value = _KIND_HSV[region.kind]
         # Neighbouring parts of one kind alternate between light and dark shades.
-        shade = 1.0 - 0.16 * (number % 3)
+        shade = 1.0 - 0.14 * (number % 3)
         colors[region.id] = colorsys.hsv_to_rgb(
-            (hue + 0.02 * (number % 5)) % 1.0, saturation, value * shade
+            (hue + 0.015 * (number % 5)) % 1.0, saturation, value * shade
         )
     return colors

@@ -19,14 +19,19 @@ class SceneContext:
     application_logic : vtkSlicerApplicationLogic, for writing and reading scene bundles.
     colors_logic : vtkSlicerColorLogic, for colour legends.
     markups_logic : vtkSlicerMarkupsLogic, for jumping slice views.
-    subject_hierarchy : vtkMRMLSubjectHierarchyNode of the scene.
     """
 
     scene: Any
     application_logic: Any
     colors_logic: Any
     markups_logic: Any
-    subject_hierarchy: Any
+
+    @property
+    def subject_hierarchy(self) -> Any:
+        """The scene's vtkMRMLSubjectHierarchyNode; closing or loading a scene may replace it."""
+        import slicer
+
+        return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self.scene)
 
 
 def context_from_slicer_application() -> SceneContext:
@@ -38,7 +43,4 @@ def context_from_slicer_application() -> SceneContext:
         application_logic=slicer.app.applicationLogic(),
         colors_logic=slicer.modules.colors.logic(),
         markups_logic=slicer.modules.markups.logic(),
-        subject_hierarchy=slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(
-            slicer.mrmlScene
-        ),
     )

@@ -18,7 +18,9 @@ MIN_RADIUS_MM = 3.0
 MAX_RADIUS_MM = 9.0
 _CAGE_GAP_MM = 2.0
 _CAGE_WIRE_MM = 0.6
-_TUBE_MM = 0.7
+_TUBE_MM = 0.4
+#: Room that a label takes on a liver seen from the front: to the left, upwards.
+_LABEL_SPACE_MM = (50.0, 15.0)
 
 
 def node_radii_mm(case: CaseResult) -> dict[str, float]:
@@ -33,10 +35,11 @@ def node_radii_mm(case: CaseResult) -> dict[str, float]:
         + (MAX_RADIUS_MM - MIN_RADIUS_MM) * math.sqrt(abs(s.share) / largest)
         for s in case.shares
     }
-    lesions = [r for r in case.regions if r.kind == "lesion"]
-    for rim in (r for r in case.regions if r.kind == "rim"):
-        if lesions:
-            inner = min(lesions, key=lambda lesion: math.dist(lesion.centroid_ras, rim.centroid_ras))
+    lesions = [region for region in case.regions if region.kind == "lesion"]
+    for rim in case.regions:
+        if rim.kind == "rim" and lesions:
+            centre = rim.centroid_ras
+            inner = min(lesions, key=lambda lesion: math.dist(lesion.centroid_ras, centre))
             radii[rim.id] = max(radii[rim.id], radii[inner.id] + _CAGE_GAP_MM)
     return radii
 
@@ -77,9 +80,9 @@ def add_graph_glyphs(context: SceneContext, case: CaseResult, run: str) -> Any:
     display.SetVisibility2D(True)
     display.SetSliceDisplayModeToIntersection()
     display.SetSliceIntersectionThickness(2)
-    legend = add_legend(context, display, "Share of decision\nlogit")
+    legend = add_legend(context, display, "Share\n(logit)", largest)
     legend.SetVisibility2D(False)
-    legend.SetPosition(0.03, 0.25)
+    legend.SetPosition(0.97, 0.85)  # above the legend of the edges
     return node
 
 
@@ -116,22 +119,40 @@ def add_graph_edges(
     display.SetVisibility2D(True)
     display.SetSliceDisplayModeToProjection()
     display.SetSliceIntersectionThickness(1)
-    display.SetSliceIntersectionOpacity(0.6)
-    legend = add_legend(context, display, "Similarity of regions\ncosine")
+    display.SetSliceIntersectionOpacity(0.5)
+    legend = add_legend(context, display, "Similarity\n(cosine)", 1.0)
     legend.SetVisibility2D(False)
     return node
+
+
+def labelled_regions(case: CaseResult, count: int) -> set[str]:
+    """Ids of the regions whose labels are shown: those with the ``count`` largest ``|share|``.
+
+    Without those whose label would cover that of a lesion or of a larger share, seen from the
+    front.
+    """
+    pairs = zip(case.regions, case.shares, strict=True)
+    leading = sorted(pairs, key=lambda pair: -abs(pair[1].share))[:count]
+    chosen: list[Region] = []
+    for region in sorted((r for r, _ in leading), key=lambda r: r.kind != "lesion"):
+        right, _, superior = region.centroid_ras
+        if not any(
+            abs(right - other.centroid_ras[0]) < _LABEL_SPACE_MM[0]
+            and abs(superior - other.centroid_ras[2]) < _LABEL_SPACE_MM[1]
+            for other in chosen
+        ):
+            chosen.append(region)
+    return {region.id for region in chosen}
 
 
 def add_graph_labels(context: SceneContext, case: CaseResult, run: str, count: int) -> Any:
     """A locked fiducial list with one point per region at its centroid, in the order of regions.
 
-    Only the ``count`` points with the largest ``|share|`` are visible, or the labels would cover
-    each other.
+    Only the points of :func:`labelled_regions` are visible.
     """
     node = add_node(context, "vtkMRMLMarkupsFiducialNode", run, "graph labels")
     node.CreateDefaultDisplayNodes()
-    ranked = sorted(case.shares, key=lambda s: -abs(s.share))
-    visible = {s.region_id for s in ranked[:count]}
+    visible = labelled_regions(case, count)
     for region, share in zip(case.regions, case.shares, strict=True):
         index = node.AddControlPoint(*region.centroid_ras, f"{region.name} {share.share:+.2f}")
         node.SetNthControlPointDescription(index, region.id)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -65,10 +66,6 @@ def offscreen_context() -> SceneContext:
     application_logic.SetSliceLogics(vtk.vtkCollection())
     application_logic.SetViewLogics(vtk.vtkCollection())
     application_logic.SetMRMLScene(scene)
-    # Only looked into for Slicer's colour files, which slicer-core does not ship.
-    folder = os.path.dirname(slicer.__file__)
-    application_logic.SetHomeDirectory(folder)
-    application_logic.SetShareDirectory(folder)
     logics = {
         "Colors": slicer.vtkSlicerColorLogic(),
         "Markups": slicer.vtkSlicerMarkupsLogic(),
@@ -82,7 +79,8 @@ def offscreen_context() -> SceneContext:
     application_logic.SetColorLogic(logics["Colors"])
     for name, logic in logics.items():
         logic.SetMRMLApplicationLogic(application_logic)
-        logic.SetMRMLScene(scene)
+        with _silence():  # the colour logic misses Slicer's colour files, which are not needed
+            logic.SetMRMLScene(scene)
         application_logic.SetModuleLogic(name, logic)
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
     return SceneContext(
@@ -90,7 +88,6 @@ def offscreen_context() -> SceneContext:
         application_logic=application_logic,
         colors_logic=logics["Colors"],
         markups_logic=logics["Markups"],
-        subject_hierarchy=slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene),
     )
 
 
@@ -98,19 +95,18 @@ def offscreen_context() -> SceneContext:
 class View:
     """One off-screen view: Slicer's view node drawn by Slicer's displayable managers.
 
-    ``logic`` is a vtkMRMLSliceLogic or a vtkMRMLViewLogic; ``overlay`` is the renderer that lies
-    on top. ``kept`` holds the objects that nothing else keeps alive.
+    ``logic`` is a vtkMRMLSliceLogic or a vtkMRMLViewLogic. ``kept`` holds the objects that nothing
+    else keeps alive.
     """
 
-    name: str
     node: Any
     logic: Any
     window: Any
-    renderer: Any
     kept: tuple[Any, ...]
 
     @property
     def size(self) -> tuple[int, int]:
+        """Width and height, pixels."""
         width, height = self.window.GetSize()
         return (width, height)
 
@@ -139,7 +135,7 @@ class OffscreenViews:
     threed: View
 
 
-def offscreen_views(context: SceneContext, size: tuple[int, int] = (900, 900)) -> OffscreenViews:
+def offscreen_views(context: SceneContext, size: tuple[int, int] = (800, 800)) -> OffscreenViews:
     """Views on ``context.scene``, each ``size`` (width, height) pixels.
 
     Make them before the nodes are shown: colour legends react only to nodes added later.
@@ -152,16 +148,27 @@ def offscreen_views(context: SceneContext, size: tuple[int, int] = (900, 900)) -
     return OffscreenViews(MappingProxyType(slices), _threed_view(context, size))
 
 
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No messages from VTK meanwhile."""
+    import vtk
+
+    verbosity = vtk.vtkLogger.GetCurrentVerbosityCutoff()
+    vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_OFF)
+    try:
+        yield
+    finally:
+        vtk.vtkLogger.SetStderrVerbosity(verbosity)
+
+
 def _new_window(size: tuple[int, int]) -> Any:
     import vtk
 
     if sys.platform.startswith("linux"):
         # Read when a window is made, so it need not be set before the import of VTK.
         os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
-    verbosity = vtk.vtkLogger.GetCurrentVerbosityCutoff()
-    vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_OFF)
-    window = vtk.vtkRenderWindow()
-    vtk.vtkLogger.SetStderrVerbosity(verbosity)
+    with _silence():  # a failure is reported below
+        window = vtk.vtkRenderWindow()
     if window.GetClassName() == "vtkOSOpenGLRenderWindow":
         # VTK falls back to this class when EGL is missing, and then crashes at the first render.
         raise EnvironmentProblem(
@@ -169,7 +176,8 @@ def _new_window(size: tuple[int, int]) -> Any:
             "On Debian or Ubuntu: apt-get install libegl1 libgl1-mesa-dri libgl1",
         )
     window.SetOffScreenRendering(1)
-    window.SetMultiSamples(0)  # with depth peeling, multi-sampling makes translucent surfaces vanish
+    # With depth peeling, multi-sampling makes translucent surfaces vanish.
+    window.SetMultiSamples(0)
     window.SetSize(*size)
     return window
 
@@ -214,7 +222,7 @@ def _slice_view(context: SceneContext, name: str, size: tuple[int, int]) -> View
     factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
     group = _managers(factory, SLICE_MANAGERS, context, renderer, node)
     logic.SetDisplayableManagerGroup(group)
-    return View(name, node, logic, window, renderer, (interactor, group, image))
+    return View(node, logic, window, (renderer, interactor, group, image))
 
 
 def _threed_view(context: SceneContext, size: tuple[int, int]) -> View:
@@ -240,7 +248,7 @@ def _threed_view(context: SceneContext, size: tuple[int, int]) -> View:
     factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()
     group = _managers(factory, THREED_MANAGERS, context, renderer, node)
     logic.SetDisplayableManagerGroup(group)
-    return View("1", node, logic, window, renderer, (interactor, group))
+    return View(node, logic, window, (renderer, interactor, group))
 
 
 def _managers(

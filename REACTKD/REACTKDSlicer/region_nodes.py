@@ -14,8 +14,8 @@ from .run_nodes import add_node
 from .volumes import fill_image, vtk_matrix
 
 #: Opacity of surfaces in 3D and of outlines in slices by kind: what lies inside must stay visible.
-_SURFACE_OPACITY = {"lesion": 0.45, "rim": 0.12, "parenchyma": 0.08, "organ": 0.12}
-_OUTLINE_OPACITY = {"lesion": 1.0, "rim": 0.8, "parenchyma": 0.35, "organ": 0.6}
+_SURFACE_OPACITY = {"lesion": 0.16, "rim": 0.04, "parenchyma": 0.15, "organ": 0.15}
+_OUTLINE_OPACITY = {"lesion": 1.0, "rim": 0.9, "parenchyma": 0.5, "organ": 0.6}
 
 
 def add_regions(context: SceneContext, case: CaseResult, ct_node: Any, run: str) -> Any:

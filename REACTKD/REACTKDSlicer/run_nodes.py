@@ -77,10 +77,11 @@ def remove_run(context: SceneContext, run: str, keep: Collection[Any] = ()) -> N
 
 
 def _dependents(node: Any) -> list[Any]:
-    """Display and storage nodes of ``node``."""
+    """Display and storage nodes of ``node``, a legend before the display node it explains."""
     found = []
     if node.IsA("vtkMRMLDisplayableNode"):
-        found += [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+        count = node.GetNumberOfDisplayNodes()
+        found += [node.GetNthDisplayNode(n) for n in reversed(range(count))]
     if node.IsA("vtkMRMLStorableNode"):
         found += [node.GetNthStorageNode(n) for n in range(node.GetNumberOfStorageNodes())]
     return [dependent for dependent in found if dependent is not None]

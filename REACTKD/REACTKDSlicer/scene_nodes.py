@@ -14,9 +14,9 @@ from REACTKDLib.types import CaseResult, Volume
 from .context import SceneContext
 from .graph_nodes import add_graph_edges, add_graph_glyphs, add_graph_labels
 from .region_nodes import add_regions
-from .run_nodes import RUN_ATTRIBUTE, file_in_folder, nodes_of, remove_run
+from .run_nodes import RUN_ATTRIBUTE, file_in_folder, remove_run
 from .text_nodes import add_region_table, add_summary
-from .volumes import add_attention, add_ct, set_slice_layers
+from .volumes import add_attention, add_attention_legend, add_ct, set_slice_layers
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,25 @@ def show_case(
 
     Raises
     ------
-    InputError : attention or regions are not on the CT's grid.
+    InputError : attention or regions are not on the CT's grid. The scene is unchanged then.
     """
     run = case.case_id if run is None else run
     style = style or SceneStyle()
     given_node = None if isinstance(ct, Volume) else ct
     _check_grid(case, ct)
-    remove_run(context, run, keep=() if given_node is None else (given_node,))
-    ct_node = given_node or add_ct(context, ct, run, style.window_hu, style.level_hu)
+    keep = () if given_node is None else (given_node,)
+    remove_run(context, run, keep)
+    try:
+        ct_node = given_node or add_ct(context, ct, run, style.window_hu, style.level_hu)
+        return _add_nodes(context, case, ct_node, run, style)
+    except Exception:
+        remove_run(context, run, keep)  # half a case is worse than none
+        raise
+
+
+def _add_nodes(
+    context: SceneContext, case: CaseResult, ct_node: Any, run: str, style: SceneStyle
+) -> CaseNodes:
     nodes = {
         "attention": add_attention(context, case, run, style.attention_floor),
         "regions": add_regions(context, case, ct_node, run),
@@ -100,6 +111,7 @@ def show_case(
         own.insert(0, ct_node)
     folder = file_in_folder(context, run, own)
     set_slice_layers(context, ct_node, nodes["attention"], style.attention_opacity)
+    add_attention_legend(context, case, nodes["attention"])
     return CaseNodes(run=run, folder=folder, ct=ct_node, **nodes)
 
 
@@ -121,6 +133,14 @@ def most_attended_point(case: CaseResult) -> Vector:
     )
     right, anterior, superior = case.attention.geometry.ras_from_ijk(np.array([i, j, k]))
     return (float(right), float(anterior), float(superior))
+
+
+def jump_to_attention(context: SceneContext, case: CaseResult, nodes: CaseNodes) -> Vector:
+    """Move all slice views to the most attended point; its world RAS mm, transforms applied."""
+    world = [0.0, 0.0, 0.0]
+    nodes.attention.TransformPointToWorld(most_attended_point(case), world)
+    context.markups_logic.JumpSlicesToLocation(*world, False)
+    return (world[0], world[1], world[2])
 
 
 def _check_grid(case: CaseResult, ct: Volume | Any) -> None:

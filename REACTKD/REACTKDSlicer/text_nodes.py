@@ -59,35 +59,31 @@ def add_region_table(context: SceneContext, case: CaseResult, run: str) -> Any:
     """
     import vtk
 
-    nothing = math.nan
-    rows: list[tuple[str | float, ...]] = [
+    rows: list[tuple[str | float | None, ...]] = [
         (
             region.name,
             region.kind,
             region.volume_ml,
             region.mean_hu,
             region.sd_hu,
-            nothing if region.longest_diameter_mm is None else region.longest_diameter_mm,
+            region.longest_diameter_mm,
             share.share,
             share.share_per_ml,
             share.attention,
         )
         for region, share in case.ranked
     ]
-    rows.append(
-        ("Outside all regions", "outside", nothing, nothing, nothing, nothing)
-        + (case.outside_share, nothing, nothing)
-    )
+    outside = case.outside_share
+    rows.append(("Outside all regions", "outside", None, None, None, None, outside, None, None))
     node = add_node(context, "vtkMRMLTableNode", run, "regions table")
     for number, (name, unit, description) in enumerate(_COLUMNS):
         column = vtk.vtkStringArray() if unit is None else vtk.vtkDoubleArray()
         for row in rows:
-            column.InsertNextValue(row[number])
+            column.InsertNextValue(math.nan if row[number] is None else row[number])
         column.SetName(name)
         node.AddColumn(column)
         node.SetColumnDescription(name, description)
         if unit is not None:
             node.SetColumnUnitLabel(name, unit)
-    node.SetUseColumnNameAsColumnHeader(True)
     node.SetLocked(True)
     return node

@@ -59,7 +59,7 @@ def add_ct(context: SceneContext, ct: Volume, run: str, window: float, level: fl
 
 
 def add_attention(context: SceneContext, case: CaseResult, run: str, floor: float) -> Any:
-    """The attention as a volume node with colour table, threshold and legend.
+    """The attention as a volume node with colour table and threshold.
 
     Only what speaks for the target class is shown: the window runs from 0 to the maximum, and
     everything below ``floor`` times the maximum is hidden. The voxels keep their signed values.
@@ -75,18 +75,31 @@ def add_attention(context: SceneContext, case: CaseResult, run: str, floor: floa
     display.SetWindowLevelMinMax(0.0, top)
     display.SetThreshold(floor * top, max(top, peak))
     display.ApplyThresholdOn()
-    add_legend(
-        context, display, f"Attention: {case.class_title(case.target)}\nlogit per litre"
-    ).SetVisibility3D(False)
     return node
 
 
-def add_legend(context: SceneContext, display: Any, title: str) -> Any:
-    """The colour legend of a display node; title lines are separated by newlines."""
+def add_attention_legend(context: SceneContext, case: CaseResult, attention: Any) -> None:
+    """The legend of the attention in slice views; after :func:`set_slice_layers`.
+
+    A legend looks for its volume among the slice layers only when it is added.
+    """
+    title = f"Attention for\n{case.class_title(case.target)}\n(logit per litre)"
+    display = attention.GetDisplayNode()
+    legend = add_legend(context, display, title, display.GetWindowLevelMax())
+    legend.SetVisibility3D(False)
+
+
+def add_legend(context: SceneContext, display: Any, title: str, largest: float) -> Any:
+    """The colour legend of a display node, slim, at the right edge of the view, low.
+
+    ``largest`` is the largest number on it.
+    """
     legend = context.colors_logic.AddDefaultColorLegendDisplayNode(display)
     legend.SetTitleText(title)
-    legend.SetLabelFormat("%.2g")
+    legend.SetLabelFormat("%.0f" if largest >= 100 else "%.2g")
     legend.SetNumberOfLabels(5)
+    legend.SetSize(0.05, 0.3)
+    legend.SetPosition(0.97, 0.14)
     return legend
 
 

@@ -17,14 +17,18 @@ from .fields import (
     Bend,
     Field,
     Lattice,
+    bounds_ras,
+    ellipse,
     ellipsoid,
     plane,
     smooth_intersection,
     smooth_noise,
     smooth_union,
     tube,
+    tubes,
 )
 from .parameters import CaseParameters
+from .trunk import paraspinal_muscles, ribs_5_to_12, spine, trunk
 from .vessels import hepatic_tree, mesenteric_vessels, portal_tree, portal_trunk
 
 PITCH_MM = 3.0
@@ -32,7 +36,6 @@ _VESSEL_PITCH_MM = 2.0
 #: Half width and half depth of the muscular wall of the standard body.
 _WALL_MM = (150.0, 100.0)
 _BACK_MM = 92.0
-_VERTEBRA_PERIOD_MM = 34.0
 #: The point about which the liver grows to the wanted volume.
 _LIVER_ANCHOR = np.array([70.0, 5.0, 25.0])
 #: Box around every liver (standard body).
@@ -45,7 +48,7 @@ class Anatomy:
 
     ``fixed`` stay still when the patient breathes (trunk, bones); ``organs`` move.
     ``liver`` is the unpainted shape used for labels; ``liver_points`` are RAS mm of lattice points
-    inside it and ``liver_depth_mm`` their depth below its surface.
+    inside it and ``liver_depth_mm`` their distance from its surface and from the vena cava.
     """
 
     fixed: dict[str, Field]
@@ -66,15 +69,15 @@ def build_anatomy(parameters: CaseParameters) -> Anatomy:
     plain = Lattice.around((-half_x, -half_y, -165.0), (half_x, half_y, 145.0), PITCH_MM)
     at = plain.bent(bend)
 
-    wall = _trunk(at, _WALL_MM[0], _WALL_MM[1], _BACK_MM)
-    body = _trunk(
+    wall = trunk(at, _WALL_MM[0], _WALL_MM[1], _BACK_MM)
+    body = trunk(
         at,
         _WALL_MM[0] + 1.1 * parameters.fat_mm,
         _WALL_MM[1] + 0.8 * parameters.fat_mm,
         _BACK_MM + 0.6 * parameters.fat_mm,
     )
     column = ellipse(at, (0, -76), (46, 34))
-    cavity = smooth_intersection(_trunk(at, 139, 89, 83), -column, 12)
+    cavity = smooth_intersection(trunk(at, 139, 89, 83), -column, 12)
 
     stomach = _stomach(at)
     kidney_right = _tilted(at, (61, -50, -78), (27, 24, 54), 0.22)
@@ -90,13 +93,21 @@ def build_anatomy(parameters: CaseParameters) -> Anatomy:
     heart = np.maximum(ellipsoid(at, (-22, 38, 106), (62, 46, 46)), 4 - liver)
     lungs = _lungs(at, cavity, liver, left_dome, heart)
     spleen = _tilted(
-        at, (-106, -34, 14), (25 * parameters.spleen, 46 * parameters.spleen, 52 * parameters.spleen), 0.25
+        at,
+        (-106, -34, 14),
+        (25 * parameters.spleen, 46 * parameters.spleen, 52 * parameters.spleen),
+        0.25,
     )
     spleen = np.maximum(smooth_intersection(spleen, cavity + 2, 8), -stomach + 2)
     spleen = np.maximum(smooth_intersection(spleen, 4 - kidney_left, 8), 3 - liver)
 
-    fixed = {"body": body, "wall": wall, "cavity": cavity, "paraspinal": _paraspinal(at, wall)}
-    fixed |= {"column": ellipse(at, (0, -32), (21, 16.5)), **_spine(at), "ribs": _ribs(at)}
+    fixed = {
+        "body": body,
+        "wall": wall,
+        "cavity": cavity,
+        "paraspinal": paraspinal_muscles(at, wall),
+    }
+    fixed |= {"column": ellipse(at, (0, -32), (21, 16.5)), **spine(at), "ribs": ribs_5_to_12(at)}
     colon, colon_gas, bowel = _bowel(at, cavity, bowel_rng)
     organs = {
         "lungs": lungs,
@@ -105,7 +116,7 @@ def build_anatomy(parameters: CaseParameters) -> Anatomy:
         "bowel": np.maximum(bowel, 3 - np.minimum(liver, stomach)),
         "colon": np.maximum(colon, 3 - np.minimum(liver, stomach)),
         "colon_gas": np.maximum(colon_gas, 6 - np.minimum(liver, stomach)),
-        "mesentery": _segments(at, mesenteric_vessels(bowel_rng)),
+        "mesentery": tubes(at, mesenteric_vessels(bowel_rng)),
         "pancreas": tube(
             at,
             [(30, 14, -58), (10, 16, -42), (-15, 10, -30), (-50, -6, -14), (-82, -22, 4)],
@@ -127,24 +138,31 @@ def build_anatomy(parameters: CaseParameters) -> Anatomy:
     aorta_y = -15.0 + 11.0 + 1.5
     organs["aorta"] = tube(
         at,
-        [(-12, aorta_y, -170), (-12, aorta_y, -50), (-15, aorta_y - 3, 0), (-19, -12, 60), (-23, -20, 160)],
+        [
+            (-12, aorta_y, -170),
+            (-12, aorta_y, -50),
+            (-15, aorta_y - 3, 0),
+            (-19, -12, 60),
+            (-23, -20, 160),
+        ],
         (8.5, 9.5, 10.5, 11, 11.5),
     )
     organs["ivc"] = tube(
-        at, [(19, -3, -170), (20, -2, -60), (24, -1, 0), (27, 5, 45), (22, 12, 72), (14, 18, 100)],
+        at,
+        [(19, -3, -170), (20, -2, -60), (24, -1, 0), (27, 5, 45), (22, 12, 72), (14, 18, 100)],
         (10, 11, 11, 12, 13, 13),
     )
 
-    organs["portal_trunk"] = _segments(at, portal_trunk())
+    organs["portal_trunk"] = tubes(at, portal_trunk())
     named = {name: at.near(values) for name, values in organs.items() if values.min() < 0}
     liver_field = named["liver"]
-    finer = _vessel_lattice(liver_field).bent(bend)
+    finer = Lattice.around(*bounds_ras(liver_field.geometry), _VESSEL_PITCH_MM).bent(bend)
     under_capsule = liver_field.over(finer.geometry) + 2
     for name, segments in (
         ("portal_vein", portal_tree(vessel_rng)),
         ("hepatic_veins", hepatic_tree(vessel_rng)),
     ):
-        named[name] = finer.near(np.maximum(_segments(finer, segments), under_capsule))
+        named[name] = finer.near(np.maximum(tubes(finer, segments), under_capsule))
     inside = liver < -1
     points = np.stack(np.broadcast_arrays(plain.x, plain.y, plain.z), axis=-1)[inside]
     return Anatomy(
@@ -152,47 +170,13 @@ def build_anatomy(parameters: CaseParameters) -> Anatomy:
         organs=named,
         liver=liver_field,
         liver_points=points,
-        liver_depth_mm=-liver[inside],
+        liver_depth_mm=np.minimum(-liver, organs["ivc"] - 2)[inside],
     )
 
 
-def _vessel_lattice(liver: Field) -> Lattice:
-    low, high = np.sort(_corners_ras(liver), axis=0)[[0, -1]]
-    return Lattice.around(low, high, _VESSEL_PITCH_MM)
-
-
-def _corners_ras(region: Field) -> np.ndarray:
-    from ..geometry import LPS_TO_RAS
-
-    return region.geometry.corners_lps() * LPS_TO_RAS
-
-
-def _segments(at: Lattice, segments: Sequence[tuple[np.ndarray, np.ndarray, float, float]]) -> np.ndarray:
-    out = np.full(at.geometry.array_shape, FAR_MM, np.float32)
-    for start, end, r0, r1 in segments:
-        out = np.minimum(out, tube(at, [start, end], (r0, r1)))
-    return out
-
-
-def ellipse(at: Lattice, centre: Sequence[float], radii: Sequence[float]) -> np.ndarray:
-    """Approximate signed distance to an upright elliptic cylinder."""
-    dx, dy = at.x - centre[0], at.y - centre[1]
-    a, b = (np.float32(1 / r**2) for r in radii)
-    level = np.sqrt(dx * dx * a + dy * dy * b)
-    slope = np.sqrt(dx * dx * (a * a) + dy * dy * (b * b))
-    return level * (level - 1) / np.maximum(slope, np.float32(0.3 / max(radii)))
-
-
-def _trunk(at: Lattice, half_width: float, half_depth: float, back: float) -> np.ndarray:
-    """Oval cross-section with a flat back that narrows slightly towards the waist."""
-    narrowing = 1 + np.float32(0.0004) * np.clip(at.z, -150, 100)
-    narrow = Lattice(at.geometry, at.x / narrowing, at.y, at.z)
-    return smooth_intersection(
-        ellipse(narrow, (0, 0), (half_width, half_depth)), plane(at, (0, -1, 0), back), 30
-    )
-
-
-def _tilted(at: Lattice, centre: Sequence[float], radii: Sequence[float], slope: float) -> np.ndarray:
+def _tilted(
+    at: Lattice, centre: Sequence[float], radii: Sequence[float], slope: float
+) -> np.ndarray:
     """Ellipsoid whose upper end leans to the spine (``slope`` is dx per dz)."""
     leaning = Lattice(at.geometry, at.x + np.float32(slope) * (at.z - centre[2]), at.y, at.z)
     return ellipsoid(leaning, centre, radii)
@@ -210,8 +194,10 @@ def _gallbladder(at: Lattice) -> np.ndarray:
     return tube(at, [(32, 24, -24), (42, 40, -42), (50, 56, -58)], (5, 12, 15))
 
 
-def _liver_shape(at: Lattice, cavity: np.ndarray, obstacles: np.ndarray, left_lobe: float, grow: float) -> np.ndarray:
-    """The liver grown by ``grow`` about its anchor, pressed into ``cavity`` between ``obstacles``."""
+def _liver_shape(
+    at: Lattice, cavity: np.ndarray, obstacles: np.ndarray, left_lobe: float, grow: float
+) -> np.ndarray:
+    """The liver grown by ``grow`` about its anchor, inside ``cavity``, outside ``obstacles``."""
     x, y, z = (
         np.float32(c) + (a - np.float32(c)) * np.float32(1 / grow)
         for a, c in zip((at.x, at.y, at.z), _LIVER_ANCHOR, strict=True)
@@ -225,9 +211,10 @@ def _liver_shape(at: Lattice, cavity: np.ndarray, obstacles: np.ndarray, left_lo
     shape = smooth_union(right, left, 25)
     shape = smooth_union(shape, ellipsoid(own, (12, 12, 22), (17, 13, 26)), 8)
     shape = smooth_intersection(shape, plane(own, (-0.55, -0.2, -0.8), 12.0), 22)
+    slanted = Lattice(at.geometry, x, y + np.float32(0.3) * x, z)
     cuts = [
         ellipsoid(own, (-3, 80, 2), (4.5, 34, 36)),  # fissure of the round ligament
-        ellipsoid(own, (2, 30, 24), (26, 2.5, 26)),  # fissure of the venous ligament
+        ellipsoid(slanted, (3, 27, 24), (22, 2, 22)),  # fissure of the venous ligament
         ellipsoid(own, (20, 18, -20), (21, 13, 14)),  # hilum
     ]
     for cut in cuts:
@@ -253,8 +240,8 @@ def _fitted_liver(
     part = at.part(box)
     bumps: np.ndarray | float = 0.0
     if parameters.cirrhosis > 0:
-        low, high = np.sort(part.geometry.corners_lps() * [-1, -1, 1], axis=0)[[0, -1]]
-        nodules = smooth_noise(low, high, 16.0, rng).over(part.geometry)
+        low, high = bounds_ras(part.geometry)
+        nodules = smooth_noise(low - 8, high + 8, 16.0, rng).over(part.geometry)
         bumps = nodules * np.float32(1.6 * parameters.cirrhosis)
 
     def shape(lattice: Lattice, step: int) -> Callable[[float], np.ndarray]:
@@ -269,7 +256,9 @@ def _fitted_liver(
     for _ in range(8):
         grow = (low_grow + high_grow) / 2
         volume = np.count_nonzero(coarse(grow) < 0) * cell_ml
-        low_grow, high_grow = (grow, high_grow) if volume < parameters.liver_volume_ml else (low_grow, grow)
+        low_grow, high_grow = (
+            (grow, high_grow) if volume < parameters.liver_volume_ml else (low_grow, grow)
+        )
     out = np.full(at.geometry.array_shape, FAR_MM, np.float32)
     out[box] = shape(part, 1)((low_grow + high_grow) / 2) + bumps
     return out
@@ -282,73 +271,32 @@ def _lungs(
     recess = plane(at, (0.0, 0.38, -1.0), -14.0)
     under = np.minimum(smooth_union(liver, left_dome, 10), heart)
     mediastinum = np.minimum(
-        ellipse(at, (-4, 5), (26, 60)), np.maximum(ellipsoid(at, (-15, 40, 110), (72, 58, 70)), -at.z + 50)
+        ellipse(at, (-4, 5), (26, 60)),
+        np.maximum(ellipsoid(at, (-15, 40, 110), (72, 58, 70)), -at.z + 50),
     )
     lungs = smooth_intersection(cavity + 1, 4 - under, 6)
     return smooth_intersection(np.maximum(lungs, recess), 3 - mediastinum, 6)
-
-
-def _paraspinal(at: Lattice, wall: np.ndarray) -> np.ndarray:
-    muscles = np.minimum(ellipse(at, (35, -70), (27, 20)), ellipse(at, (-35, -70), (27, 20)))
-    for side in (1, -1):
-        psoas = tube(at, [(side * 34, -34, -50), (side * 42, -30, -170)], (5, 24))
-        crus = tube(at, [(side * 12, 4, 70), (side * 18 - 3, -10, 0), (side * 12, -14, -60)], (4, 6, 4))
-        muscles = np.minimum(muscles, np.minimum(psoas, crus))
-    return np.maximum(muscles, wall + 1)
-
-
-def _spine(at: Lattice) -> dict[str, np.ndarray]:
-    """Vertebrae at a fixed period; the elliptic column between them is disc."""
-    period = np.float32(_VERTEBRA_PERIOD_MM)
-    height = at.z - period * np.round(at.z / period)
-
-    def slab(shape: np.ndarray, middle: float, half: float) -> np.ndarray:
-        return smooth_intersection(shape, np.abs(height - np.float32(middle)) - np.float32(half), 3)
-
-    waist = Lattice(at.geometry, at.x / (0.92 + 0.0006 * height**2), at.y, at.z)
-    vertebra = slab(ellipse(waist, (0, -32), (23, 17.5)), 0, 13)
-    canal = ellipse(at, (0, -58), (11, 8.5))
-    arch = np.maximum(slab(ellipse(at, (0, -58), (18, 14)), -3, 10), -canal)
-    pedicles = [ellipse(at, (side * 14, -50), (4, 9)) for side in (1, -1)]
-    arch = np.minimum(arch, slab(np.minimum(*pedicles), 5, 6))
-    arch = np.minimum(arch, slab(ellipse(at, (0, -82), (3.5, 15)), -8, 9))
-    transverse = np.minimum(ellipse(at, (27, -60), (15, 4.5)), ellipse(at, (-27, -60), (15, 4.5)))
-    arch = np.minimum(arch, slab(transverse, 4, 5))
-    return {"canal": canal, "vertebrae": np.minimum(vertebra, arch)}
-
-
-def _ribs(at: Lattice) -> np.ndarray:
-    """Ribs 5 to 12: arcs in the wall that fall from the spine to the front."""
-    ribs = np.full(at.geometry.array_shape, FAR_MM, np.float32)
-    for number in range(5, 13):
-        top = 38.0 + (10 - number) * 28.0
-        end = {12: 1.1, 11: 1.6}.get(number, 2.55)
-        angles = np.linspace(0.32, end, 10)
-        fall = 78.0 * (angles - angles[0]) / 2.2 - 8.0 * np.sin(np.pi * (angles - 0.32) / 2.2)
-        for side in (1, -1):
-            points = np.column_stack(
-                [side * 143.5 * np.sin(angles), -88.0 * np.cos(angles) * _flat_back(angles), top - fall]
-            )
-            ribs = np.minimum(ribs, tube(at, points, np.full(len(angles), 4.6)))
-    return ribs
-
-
-def _flat_back(angles: np.ndarray) -> np.ndarray:
-    """Factor that keeps the rib arcs inside the flat back of the trunk."""
-    return np.where(np.cos(angles) > 0, 1 - 0.1 * np.cos(angles) ** 4, 1.02)
 
 
 def _bowel(
     at: Lattice, cavity: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Colon, the gas in it, and small-bowel loops below the liver."""
-    frame = [(98, 15, -165), (92, 30, -118), (60, 62, -105), (0, 70, -98), (-60, 60, -80), (-104, 5, -38), (-112, -10, -165)]
+    frame = [
+        (98, 15, -165),
+        (92, 30, -118),
+        (60, 62, -105),
+        (0, 70, -98),
+        (-60, 60, -80),
+        (-104, 5, -38),
+        (-112, -10, -165),
+    ]
     path = np.asarray(frame) + rng.normal(scale=5, size=(len(frame), 3))
     colon = tube(at, path, rng.uniform(15, 21, len(frame)))
     gas = np.maximum(colon + 3, plane(at, (0.1, -1.0, 0.0), -rng.uniform(20, 55)))
     loops = np.full(at.geometry.array_shape, FAR_MM, np.float32)
-    for _ in range(30):
-        start = np.array([rng.uniform(-95, 60), rng.uniform(0, 68), rng.uniform(-165, -50)])
+    for _ in range(80):
+        start = np.array([rng.uniform(-105, 65), rng.uniform(-8, 70), rng.uniform(-165, -42)])
         end = start + rng.normal(scale=(28, 14, 10))
         loops = np.minimum(loops, tube(at, [start, end], rng.uniform(9, 14, 2)))
     return np.maximum(colon, cavity + 3), np.maximum(gas, cavity + 6), np.maximum(loops, cavity + 4)

@@ -12,7 +12,7 @@ from ..errors import OptionError
 from ..geometry import Geometry, Vector
 from ..types import Segment, Segmentation, Study, Volume, frozen_mapping
 from .anatomy import build_anatomy
-from .imaging import Scene, liver_textures, pet_geometry, render_ct, render_pet
+from .imaging import Scene, liver_texture, pet_geometry, render_ct, render_pet
 from .lesions import RIM_MM, LesionFields, build_cyst, build_lesion, place_lesions
 from .parameters import TRACERS, CaseParameters
 
@@ -24,8 +24,9 @@ LESION = Segment(2, "lesion", "lesion")
 class LesionTruth:
     """Where a lesion came to lie and which regions show evidence of the grade.
 
-    ``id`` is its value in the truth's lesion and rim masks. ``evidence`` lists ``lesion`` (contrast,
-    mosaic, necrosis, margin, uptake) and, if a capsule or peritumoral enhancement shows, ``rim``.
+    ``id`` is its value in the truth's lesion and rim masks. ``evidence`` lists ``lesion``
+    (contrast, mosaic, necrosis, margin, uptake) and, if a capsule or peritumoral enhancement
+    shows, ``rim``.
     """
 
     id: int
@@ -38,8 +39,8 @@ class LesionTruth:
 class SimulationTruth:
     """What is known of a simulated case.
 
-    ``lesion_ids`` and ``rim_ids`` are uint8 masks on the CT grid: 0 or a lesion's id. The rim is the
-    liver within ``RIM_MM`` of a lesion's margin.
+    ``lesion_ids`` and ``rim_ids`` are uint8 masks on the CT grid: 0 or a lesion's id. The rim is
+    the liver within ``RIM_MM`` of a lesion's margin.
     """
 
     parameters: CaseParameters
@@ -111,8 +112,8 @@ def simulate_case(
 
     Returns
     -------
-    SimulatedCase : CT int16 HU; segmentation uint8 on the CT grid, 1 liver, 2 lesion (the convention
-        of LiTS); PET float32 SUV on coarser grids of their own.
+    SimulatedCase : CT int16 HU; segmentation uint8 on the CT grid, 1 liver, 2 lesion (the
+        convention of LiTS); PET float32 SUV on coarser grids of their own.
 
     Raises
     ------
@@ -123,7 +124,9 @@ def simulate_case(
             raise OptionError(f"No tracer {tracer!r} can be simulated.", f"Choose from {TRACERS}.")
     scene = build_scene(parameters)
     grid = grid or parameters.scanner.geometry()
-    streams = dict(zip(("ct", *TRACERS), np.random.SeedSequence(seed).spawn(1 + len(TRACERS)), strict=True))
+    streams = dict(
+        zip(("ct", *TRACERS), np.random.SeedSequence(seed).spawn(1 + len(TRACERS)), strict=True)
+    )
 
     def rng(name: str) -> np.random.Generator | None:
         return np.random.default_rng(streams[name]) if noise else None
@@ -131,10 +134,14 @@ def simulate_case(
     ct = render_ct(scene, grid, rng("ct"))
     liver = scene.anatomy.liver.over(grid) < 0
     lesion_ids, rim_ids = _lesion_masks(scene.lesions, liver, grid)
-    labels = np.where(lesion_ids > 0, LESION.label, np.where(liver, LIVER.label, 0)).astype(np.uint8)
+    labels = np.where(lesion_ids > 0, LESION.label, np.where(liver, LIVER.label, 0)).astype(
+        np.uint8
+    )
     pet_grid = pet_geometry(grid)
     volumes = {
-        tracer: Volume(render_pet(scene, tracer, pet_grid, rng(tracer)), pet_grid, f"simulated_{tracer}")
+        tracer: Volume(
+            render_pet(scene, tracer, pet_grid, rng(tracer)), pet_grid, f"simulated_{tracer}"
+        )
         for tracer in pet
     }
     truth = SimulationTruth(
@@ -154,7 +161,10 @@ def simulate_case(
         Volume(rim_ids, grid, "simulated_rim_ids"),
     )
     return SimulatedCase(
-        Volume(ct, grid, "simulated_ct"), Segmentation(labels, grid, (LIVER, LESION)), volumes, truth
+        Volume(ct, grid, "simulated_ct"),
+        Segmentation(labels, grid, (LIVER, LESION)),
+        volumes,
+        truth,
     )
 
 
@@ -162,20 +172,22 @@ def build_scene(parameters: CaseParameters) -> Scene:
     """Anatomy with lesions, independent of any grid and of the noise seed."""
     anatomy = build_anatomy(parameters)
     seeds = np.random.SeedSequence(parameters.anatomy_seed).spawn(6 + len(parameters.lesions))[4:]
-    fine, coarse = liver_textures(anatomy.liver, np.random.default_rng(seeds[0]))
+    texture = liver_texture(parameters, anatomy.liver, np.random.default_rng(seeds[0]))
     centres = place_lesions(parameters, anatomy)
     blockers = [anatomy.organs["ivc"]]
     lesions: list[LesionFields] = []
     for lesion, centre, child in zip(parameters.lesions, centres, seeds[1:], strict=False):
         others = [earlier.shape for earlier in lesions]
         lesions.append(
-            build_lesion(lesion, centre, anatomy.liver, blockers + others, np.random.default_rng(child))
+            build_lesion(
+                lesion, centre, anatomy.liver, blockers + others, np.random.default_rng(child)
+            )
         )
     cysts = tuple(
         build_cyst(centre, cyst.radius_mm, anatomy.liver)
         for cyst, centre in zip(parameters.cysts, centres[len(lesions) :], strict=True)
     )
-    return Scene(parameters, anatomy, tuple(lesions), cysts, fine, coarse)
+    return Scene(parameters, anatomy, tuple(lesions), cysts, texture)
 
 
 def _lesion_masks(

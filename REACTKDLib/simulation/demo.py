@@ -16,12 +16,12 @@ def demo_parameters() -> CaseParameters:
         signs=Signs(
             arterial_hu=25.0,
             washout_hu=45.0,
-            capsule_hu=28.0,
+            capsule_hu=45.0,
             mosaic_hu=12.0,
             necrosis=0.22,
             irregularity=0.65,
             satellites=1,
-            peritumoral_hu=18.0,
+            peritumoral_hu=14.0,
         ),
         uptake_ratio=(("pet_fdg", 2.9), ("pet_acetate", 1.15)),
     )

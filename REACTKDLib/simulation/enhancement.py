@@ -25,10 +25,10 @@ _CURVES_HU = {
     "muscle": (55, 56, 58, 60, 63, 64, 65, 66, 66, 65),
 }
 _STATIC_HU = {
-    "skin": 25.0, "body": -102.0, "wall": 57.0, "cavity": -104.0, "lungs": -850.0, "bowel": 42.0, "colon": 18.0,
-    "gas": -960.0, "stomach_content": 28.0, "oesophagus": 52.0, "gallbladder": 8.0, "sinus": -70.0,
-    "column": 85.0, "canal": 28.0, "marrow": 165.0, "bone": 420.0, "rib_marrow": 140.0,
-    "necrosis": 24.0, "cyst": 6.0,
+    "skin": 25.0, "body": -102.0, "wall": 57.0, "cavity": -104.0, "lungs": -850.0,
+    "bowel": 42.0, "colon": 18.0, "gas": -960.0, "stomach_content": 28.0, "oesophagus": 52.0,
+    "gallbladder": 8.0, "sinus": -70.0, "column": 85.0, "canal": 28.0, "bone": 420.0,
+    "marrow": 165.0, "rib_marrow": 140.0, "necrosis": 24.0, "cyst": 6.0,
 }  # fmt: skip
 
 #: Weight of a lesion's arterial enhancement, washout and capsule over time.
@@ -39,16 +39,18 @@ _PERITUMORAL = (0.2, 0.8, 1.0, 0.9, 0.7, 0.6, 0.45, 0.3, 0.2, 0.1)
 
 _SUV = {
     "pet_fdg": {
-        "body": 0.25, "wall": 0.7, "paraspinal": 0.7, "cavity": 0.3, "lungs": 0.35, "heart": 3.5, "heart_chambers": 1.6,
-        "bowel": 1.7, "colon": 1.3, "gas": 0.1, "stomach": 2.0, "stomach_content": 0.4, "oesophagus": 1.5,
-        "pancreas": 1.3, "spleen": 1.8, "kidney": 2.6, "kidney_medulla": 4.0, "sinus": 9.0, "blood": 1.6,
-        "gallbladder": 0.6, "column": 0.9, "canal": 0.9, "vertebrae": 1.4, "ribs": 0.9,
+        "body": 0.25, "wall": 0.7, "cavity": 0.3, "paraspinal": 0.7, "lungs": 0.35,
+        "heart": 3.5, "heart_chambers": 1.6, "blood": 1.6, "bowel": 1.7, "colon": 1.3,
+        "gas": 0.1, "pancreas": 1.3, "stomach": 2.0, "stomach_content": 0.4, "oesophagus": 1.5,
+        "spleen": 1.8, "kidney": 2.6, "kidney_medulla": 4.0, "sinus": 9.0, "gallbladder": 0.6,
+        "column": 0.9, "canal": 0.9, "vertebrae": 1.4, "ribs": 0.9,
     },
     "pet_acetate": {
-        "body": 0.2, "wall": 0.8, "paraspinal": 0.8, "cavity": 0.3, "lungs": 0.4, "heart": 4.2, "heart_chambers": 1.2,
-        "bowel": 2.0, "colon": 1.0, "gas": 0.1, "stomach": 2.0, "stomach_content": 0.3, "oesophagus": 1.5,
-        "pancreas": 6.5, "spleen": 4.2, "kidney": 4.5, "kidney_medulla": 4.0, "sinus": 1.5, "blood": 1.1,
-        "gallbladder": 0.5, "column": 0.9, "canal": 0.6, "vertebrae": 1.3, "ribs": 0.9,
+        "body": 0.2, "wall": 0.8, "cavity": 0.3, "paraspinal": 0.8, "lungs": 0.4,
+        "heart": 4.2, "heart_chambers": 1.2, "blood": 1.1, "bowel": 2.0, "colon": 1.0,
+        "gas": 0.1, "pancreas": 6.5, "stomach": 2.0, "stomach_content": 0.3, "oesophagus": 1.5,
+        "spleen": 4.2, "kidney": 4.5, "kidney_medulla": 4.0, "sinus": 1.5, "gallbladder": 0.5,
+        "column": 0.9, "canal": 0.6, "vertebrae": 1.3, "ribs": 0.9,
     },
 }  # fmt: skip
 
@@ -69,7 +71,12 @@ def tissue_hu(parameters: CaseParameters) -> dict[str, float]:
 
 def sign_weights(delay_s: float) -> dict[str, float]:
     """How much of each contrast-dependent sign shows at ``delay_s``, 0 to 1."""
-    curves = {"arterial": _ARTERIAL, "washout": _WASHOUT, "capsule": _CAPSULE, "peritumoral": _PERITUMORAL}
+    curves = {
+        "arterial": _ARTERIAL,
+        "washout": _WASHOUT,
+        "capsule": _CAPSULE,
+        "peritumoral": _PERITUMORAL,
+    }
     return {name: _at(delay_s, curve) for name, curve in curves.items()}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..geometry import Geometry, Vector, resample_array
 from .parameters import centred_geometry
@@ -20,6 +21,9 @@ from .parameters import centred_geometry
 FAR_MM = 24.0
 
 Slices = tuple[slice, slice, slice]
+
+#: A cone with round ends: start, end (mm), radius at the start and at the end (mm).
+Segment = tuple[np.ndarray, np.ndarray, float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +82,9 @@ class Bend:
         def wave() -> tuple[Vector, float]:
             vector = rng.normal(size=3)
             vector *= 2 * np.pi / rng.uniform(180, 400) / np.linalg.norm(vector)
-            return (float(vector[0]), float(vector[1]), float(vector[2])), float(rng.uniform(0, 6.28))
+            return (float(vector[0]), float(vector[1]), float(vector[2])), float(
+                rng.uniform(0, 6.28)
+            )
 
         return cls(scale, amplitude_mm, tuple((wave(), wave()) for _ in range(3)))
 
@@ -97,7 +103,7 @@ class Lattice:
     z: np.ndarray
 
     @classmethod
-    def around(cls, low: Sequence[float], high: Sequence[float], pitch_mm: float) -> Lattice:
+    def around(cls, low: ArrayLike, high: ArrayLike, pitch_mm: float) -> Lattice:
         """Lattice from corner ``low`` to corner ``high`` (RAS mm)."""
         extent = np.subtract(high, low)
         centre = np.add(low, high) / 2
@@ -110,12 +116,14 @@ class Lattice:
 
     def bent(self, bend: Bend) -> Lattice:
         """The same points in the coordinates of the standard body."""
-        axes = [a / np.float32(s) for a, s in zip((self.x, self.y, self.z), bend.scale, strict=True)]
+        axes = [
+            a / np.float32(s) for a, s in zip((self.x, self.y, self.z), bend.scale, strict=True)
+        ]
         out = []
         for axis, waves in zip(axes, bend.waves, strict=True):
             shift = np.zeros((1, 1, 1), np.float32)
             for wave, phase in waves:
-                # A plane wave is a product of three one-dimensional exponentials: no sine per point.
+                # A plane wave is a product of one-dimensional exponentials: no sine per point.
                 fx, fy, fz = (
                     np.exp(1j * k * a.astype(float)).astype(np.complex64)
                     for k, a in zip(wave, axes, strict=True)
@@ -129,7 +137,9 @@ class Lattice:
         start = (slices[2].start, slices[1].start, slices[0].start)
         size = [s.stop - s.start for s in reversed(slices)]
         x, y, z = (
-            array[tuple(s if n > 1 else slice(None) for s, n in zip(slices, array.shape, strict=True))]
+            array[
+                tuple(s if n > 1 else slice(None) for s, n in zip(slices, array.shape, strict=True))
+            ]
             for array in (self.x, self.y, self.z)
         )
         return Lattice(self.geometry.crop(start, (size[0], size[1], size[2])), x, y, z)
@@ -143,12 +153,12 @@ class Lattice:
             bounds.append((array.min(axis=others), array.max(axis=others)))
         return bounds
 
-    def box(self, low: Sequence[float], high: Sequence[float]) -> Slices | None:
+    def box(self, low: ArrayLike, high: ArrayLike) -> Slices | None:
         """(k, j, i) slices that hold every point with coordinates from ``low`` to ``high``."""
         slices = []
-        for axis in range(3):
-            least, greatest = self._bounds[axis]
-            hit = np.flatnonzero((greatest >= low[2 - axis]) & (least <= high[2 - axis]))
+        ends = zip(np.asarray(low)[::-1], np.asarray(high)[::-1], self._bounds, strict=True)
+        for lowest, highest, (least, greatest) in ends:
+            hit = np.flatnonzero((greatest >= lowest) & (least <= highest))
             if hit.size == 0:
                 return None
             slices.append(slice(int(hit[0]), int(hit[-1]) + 1))
@@ -169,59 +179,83 @@ class Lattice:
 def coordinates(geometry: Geometry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """RAS x, y, z (float32) of the voxel centres of ``geometry``, broadcastable to (k, j, i)."""
     origin = geometry.ras_from_ijk(np.zeros(3))
-    axes = []
+    steps = []
     for axis, n in enumerate(geometry.size):
         ijk = np.zeros((n, 3))
         ijk[:, axis] = np.arange(n)
-        shape = [1, 1, 1]
-        shape[2 - axis] = n
-        axes.append(((geometry.ras_from_ijk(ijk) - origin), tuple(shape)))
+        across = [1, 1, 1, 3]
+        across[2 - axis] = n
+        steps.append((geometry.ras_from_ijk(ijk) - origin).reshape(across))
     out = []
     for component in range(3):
         total = np.full((1, 1, 1), origin[component])
-        for offsets, shape in axes:
-            if np.any(offsets[:, component]):
-                total = total + offsets[:, component].reshape(shape)
+        for step in steps:
+            # An axis that does not move this coordinate must not blow up its array.
+            if np.any(step[..., component]):
+                total = total + step[..., component]
         out.append(total.astype(np.float32))
     return out[0], out[1], out[2]
 
 
-def ellipsoid(at: Lattice, centre: Sequence[float], radii: Sequence[float]) -> np.ndarray:
+def bounds_ras(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest RAS mm of the voxel centres of a grid along the patient's axes."""
+    last = np.asarray(geometry.size) - 1
+    low, high = np.sort(geometry.ras_from_ijk(np.array([last * 0, last])), axis=0)
+    return low, high
+
+
+def ellipsoid(at: Lattice, centre: ArrayLike, radii: ArrayLike) -> np.ndarray:
     """Approximate signed distance to an ellipsoid (first order in the distance)."""
-    dx, dy, dz = at.x - centre[0], at.y - centre[1], at.z - centre[2]
-    a, b, c = (np.float32(1 / r**2) for r in radii)
-    level = np.sqrt(dx * dx * a + dy * dy * b + dz * dz * c)
-    slope = np.sqrt(dx * dx * (a * a) + dy * dy * (b * b) + dz * dz * (c * c))
-    return level * (level - 1) / np.maximum(slope, np.float32(0.3 / max(radii)))
+    cx, cy, cz = np.asarray(centre, np.float32)
+    a, b, c = np.asarray(radii, np.float32) ** -2
+    xx, yy, zz = (at.x - cx) ** 2, (at.y - cy) ** 2, (at.z - cz) ** 2
+    level = np.sqrt(xx * a + yy * b + zz * c)
+    slope = np.sqrt(xx * (a * a) + yy * (b * b) + zz * (c * c))
+    # The floor keeps the centre, where level and slope vanish, finite and deep inside.
+    return level * (level - 1) / np.maximum(slope, np.float32(0.3) * np.sqrt(min(a, b, c)))
 
 
-def plane(at: Lattice, normal: Sequence[float], offset: float) -> np.ndarray:
+def ellipse(at: Lattice, centre: ArrayLike, radii: ArrayLike) -> np.ndarray:
+    """Approximate signed distance to an upright elliptic cylinder; ``centre`` is (x, y)."""
+    cx, cy = np.asarray(centre, np.float32)
+    a, b = np.asarray(radii, np.float32) ** -2
+    xx, yy = (at.x - cx) ** 2, (at.y - cy) ** 2
+    level = np.sqrt(xx * a + yy * b)
+    slope = np.sqrt(xx * (a * a) + yy * (b * b))
+    return level * (level - 1) / np.maximum(slope, np.float32(0.3) * np.sqrt(min(a, b)))
+
+
+def plane(at: Lattice, normal: ArrayLike, offset: float) -> np.ndarray:
     """Signed distance to the half space ``normal . p < offset``; ``normal`` is normalised here."""
-    length = float(np.linalg.norm(normal))
-    nx, ny, nz = (np.float32(n / length) for n in normal)
+    length = np.linalg.norm(normal)
+    nx, ny, nz = (np.asarray(normal) / length).astype(np.float32)
     return at.x * nx + at.y * ny + at.z * nz - np.float32(offset / length)
 
 
-def tube(at: Lattice, points: Sequence[Sequence[float]], radii: Sequence[float]) -> np.ndarray:
-    """Signed distance to a chain of cones with round ends, full lattice shape.
+def tube(at: Lattice, points: ArrayLike, radii: ArrayLike) -> np.ndarray:
+    """Signed distance to a chain of cones with round ends, full lattice shape."""
+    nodes, thickness = np.asarray(points, float), [float(r) for r in np.asarray(radii)]
+    chain = zip(nodes[:-1], nodes[1:], thickness[:-1], thickness[1:], strict=True)
+    return tubes(at, list(chain))
 
-    Each cone is computed only within ``FAR_MM`` of it.
-    """
+
+def tubes(at: Lattice, segments: Sequence[Segment]) -> np.ndarray:
+    """Signed distance to cones with round ends; each is computed only near itself."""
     out = np.full(at.geometry.array_shape, FAR_MM, np.float32)
-    nodes = np.asarray(points, float)
-    for start, end, r0, r1 in zip(nodes[:-1], nodes[1:], radii[:-1], radii[1:], strict=True):
+    for start, end, r0, r1 in segments:
         reach = max(r0, r1) + FAR_MM / 2
         box = at.box(np.minimum(start, end) - reach, np.maximum(start, end) + reach)
         if box is None:
             continue
         part = at.part(box)
-        dx, dy, dz = part.x - start[0], part.y - start[1], part.z - start[2]
+        x0, y0, z0 = start.astype(np.float32)
+        dx, dy, dz = part.x - x0, part.y - y0, part.z - z0
         axis = (end - start).astype(np.float32)
-        length2 = max(float(axis @ axis), 1e-6)
-        along = np.clip((dx * axis[0] + dy * axis[1] + dz * axis[2]) / np.float32(length2), 0, 1)
+        length2 = np.float32(max(float(axis @ axis), 1e-6))
+        along = np.clip((dx * axis[0] + dy * axis[1] + dz * axis[2]) / length2, 0, 1)
         dx, dy, dz = dx - along * axis[0], dy - along * axis[1], dz - along * axis[2]
-        distance = np.sqrt(dx * dx + dy * dy + dz * dz) - (np.float32(r0) + along * np.float32(r1 - r0))
-        np.minimum(out[box], distance, out=out[box])
+        radius = np.float32(r0) + along * np.float32(r1 - r0)
+        np.minimum(out[box], np.sqrt(dx * dx + dy * dy + dz * dz) - radius, out=out[box])
     return out
 
 
@@ -237,7 +271,7 @@ def smooth_intersection(a: np.ndarray, b: np.ndarray, blend_mm: float) -> np.nda
 
 
 def smooth_noise(
-    low: Sequence[float], high: Sequence[float], scale_mm: float, rng: np.random.Generator
+    low: ArrayLike, high: ArrayLike, scale_mm: float, rng: np.random.Generator
 ) -> Field:
     """Random field of zero mean and unit variance from corner ``low`` to ``high`` (RAS mm).
 

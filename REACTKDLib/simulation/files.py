@@ -62,11 +62,14 @@ def write_case(case: SimulatedCase, folder: str | os.PathLike[str]) -> dict[str,
 
 
 def _write_all(
-    arrays: dict[str, tuple[np.ndarray, Geometry]], case: SimulatedCase, folder: Path, names: dict[str, str]
+    arrays: dict[str, tuple[np.ndarray, Geometry]],
+    case: SimulatedCase,
+    folder: Path,
+    names: dict[str, str],
 ) -> None:
-    import SimpleITK as sitk
+    import SimpleITK
 
     for what, (array, geometry) in arrays.items():
-        sitk.WriteImage(image_from_array(array, geometry), str(folder / names[what]))
+        SimpleITK.WriteImage(image_from_array(array, geometry), str(folder / names[what]))
     text = json.dumps(case.truth.as_dict(), indent=1)
     (folder / names["truth"]).write_text(text + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ import numpy as np
 from ..geometry import Geometry, Vector
 from .anatomy import Anatomy
 from .enhancement import sign_weights, tissue_hu, tissue_suv
-from .fields import Field, smooth_noise
+from .fields import Field, bounds_ras, smooth_noise
 from .lesions import LesionFields
 from .parameters import KERNELS, CaseParameters, Kernel, centred_geometry
 
@@ -22,36 +22,47 @@ PET_FWHM_MM = 5.5
 #: Tissue of each structure in painting order; a later structure covers an earlier one.
 _TRUNK = (("body", "body"), ("wall", "wall"), ("cavity", "cavity"), ("paraspinal", "muscle"))
 _BEFORE_LIVER = (
-    ("lungs", "lungs"), ("heart", "muscle"), ("heart_chambers", "ivc"), ("bowel", "bowel"),
-    ("colon", "colon"), ("colon_gas", "gas"), ("mesentery", "portal_vein"), ("pancreas", "pancreas"), ("stomach", "stomach"),
-    ("stomach_content", "stomach_content"), ("stomach_gas", "gas"), ("oesophagus", "oesophagus"),
-    ("spleen", "spleen"),
-    ("kidney_right", "kidney"), ("kidney_right_medulla", "kidney_medulla"), ("kidney_right_sinus", "sinus"),
-    ("kidney_left", "kidney"), ("kidney_left_medulla", "kidney_medulla"), ("kidney_left_sinus", "sinus"),
+    ("lungs", "lungs"), ("heart", "muscle"), ("heart_chambers", "ivc"),
+    ("bowel", "bowel"), ("colon", "colon"), ("colon_gas", "gas"), ("mesentery", "portal_vein"),
+    ("pancreas", "pancreas"), ("stomach", "stomach"), ("stomach_content", "stomach_content"),
+    ("stomach_gas", "gas"), ("oesophagus", "oesophagus"), ("spleen", "spleen"),
+    ("kidney_right", "kidney"), ("kidney_right_medulla", "kidney_medulla"),
+    ("kidney_right_sinus", "sinus"), ("kidney_left", "kidney"),
+    ("kidney_left_medulla", "kidney_medulla"), ("kidney_left_sinus", "sinus"),
 )  # fmt: skip
 _AFTER_LIVER = (
     ("gallbladder", "gallbladder"), ("aorta", "aorta"), ("ivc", "ivc"),
-    ("portal_trunk", "portal_vein"), ("portal_vein", "portal_vein"), ("hepatic_veins", "hepatic_veins"),
+    ("portal_trunk", "portal_vein"), ("portal_vein", "portal_vein"),
+    ("hepatic_veins", "hepatic_veins"),
 )  # fmt: skip
+#: Where PET tells tissues apart differently from CT.
+_PET_TISSUE = {"muscle": "heart", "ivc": "heart_chambers", "portal_vein": "blood"}
+_PET_BLOOD = ("aorta", "ivc", "portal_trunk", "portal_vein")
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Everything in the patient: anatomy, lesions, cysts and the liver's textures."""
+    """Everything in the patient: anatomy, lesions, cysts and the liver's texture."""
 
     parameters: CaseParameters
     anatomy: Anatomy
     lesions: tuple[LesionFields, ...]
     cysts: tuple[Field, ...]
-    fine_texture: Field
-    coarse_texture: Field
+    texture: Field
 
 
-def liver_textures(liver: Field, rng: np.random.Generator) -> tuple[Field, Field]:
-    """Fine and coarse parenchymal texture over the liver's box (zero mean, unit variance)."""
-    last = np.asarray(liver.geometry.size) - 1
-    low, high = np.sort(liver.geometry.ras_from_ijk(np.array([last * 0, last])), axis=0)
-    return smooth_noise(low - 8, high + 8, 11.0, rng), smooth_noise(low - 8, high + 8, 45.0, rng)
+def liver_texture(parameters: CaseParameters, liver: Field, rng: np.random.Generator) -> Field:
+    """Parenchymal texture over the liver's box, HU, zero mean.
+
+    Cirrhosis makes it nodular (about 1 cm), steatosis patchy (several cm).
+    """
+    low, high = bounds_ras(liver.geometry)
+    nodular = smooth_noise(low - 8, high + 8, 11.0, rng)
+    patchy = smooth_noise(low - 8, high + 8, 45.0, rng).over(nodular.geometry)
+    values = (2 + 6 * parameters.cirrhosis) * nodular.values + (
+        2 + 3 * parameters.steatosis
+    ) * patchy
+    return replace(nodular, values=values.astype(np.float32))
 
 
 class _Canvas:
@@ -62,7 +73,9 @@ class _Canvas:
         self.edge_mm = np.float32(edge_mm)
         self.image = np.full(grid.array_shape, background, np.float32)
 
-    def paint(self, shape: Field, value: float | Field, gain: float = 1.0, base: float = 0.0) -> None:
+    def paint(
+        self, shape: Field, value: float | Field, gain: float = 1.0, base: float = 0.0
+    ) -> None:
         """Cover ``shape`` with a value, or with ``base + gain * field``."""
         drawn = shape.on(self.grid)
         if drawn is None:
@@ -76,22 +89,19 @@ class _Canvas:
         cover = np.clip(0.5 - distance / self.edge_mm, 0, 1)
         self.image[box] += cover * (tissue - self.image[box])
 
-    def blend(self, weight: Field, value: float) -> None:
-        """Move the image towards ``value`` by a weight in [0, 1]."""
+    def blend(self, weight: Field, value: float, strength: float = 1.0) -> None:
+        """Move the image towards ``value`` by ``strength`` times a weight in [0, 1]."""
         drawn = weight.on(self.grid)
         if drawn is not None:
             box, _, share = drawn
-            self.image[box] += share * (np.float32(value) - self.image[box])
+            self.image[box] += np.float32(strength) * share * (np.float32(value) - self.image[box])
 
-    def add(self, weight: Field, gain: float, within: Field | None = None) -> None:
-        """Add ``gain * weight``, only inside ``within`` where given."""
+    def add(self, weight: Field, gain: float) -> None:
+        """Add ``gain * weight``."""
         drawn = weight.on(self.grid)
-        if drawn is None or gain == 0:
-            return
-        box, part, share = drawn
-        if within is not None:
-            share = share * np.clip(0.5 - within.over(part) / self.edge_mm, 0, 1)
-        self.image[box] += np.float32(gain) * share
+        if drawn is not None:
+            box, _, share = drawn
+            self.image[box] += np.float32(gain) * share
 
 
 def render_ct(scene: Scene, grid: Geometry, noise_rng: np.random.Generator | None) -> np.ndarray:
@@ -109,14 +119,12 @@ def render_ct(scene: Scene, grid: Geometry, noise_rng: np.random.Generator | Non
     for name, tissue in _TRUNK[1:]:
         canvas.paint(anatomy.fixed[name], hu[tissue])
     _paint(canvas, anatomy.organs, _BEFORE_LIVER, hu)
-    liver = anatomy.liver
-    canvas.paint(liver, scene.fine_texture, gain=2.0 + 6.0 * p.cirrhosis, base=hu["liver"])
-    canvas.add(scene.coarse_texture, 2.0 + 3.0 * p.steatosis, within=liver)
+    canvas.paint(anatomy.liver, scene.texture, base=hu["liver"])
     _paint(canvas, anatomy.organs, _AFTER_LIVER, hu)
     for cyst in scene.cysts:
         canvas.paint(cyst, hu["cyst"])
     for lesion in scene.lesions:
-        _paint_lesion_ct(canvas, lesion, liver, hu, weights)
+        _paint_lesion_ct(canvas, lesion, hu, weights)
     canvas.paint(anatomy.fixed["column"], hu["column"])
     canvas.paint(anatomy.fixed["canal"], hu["canal"])
     for name, marrow in (("vertebrae", "marrow"), ("ribs", "rib_marrow")):
@@ -135,7 +143,10 @@ def _shrunk(shape: Field, depth_mm: float) -> Field:
 
 
 def _paint(
-    canvas: _Canvas, shapes: Mapping[str, Field], order: Iterable[tuple[str, str]], value: Mapping[str, float]
+    canvas: _Canvas,
+    shapes: Mapping[str, Field],
+    order: Iterable[tuple[str, str]],
+    value: Mapping[str, float],
 ) -> None:
     for name, tissue in order:
         if name in shapes:
@@ -143,14 +154,15 @@ def _paint(
 
 
 def _paint_lesion_ct(
-    canvas: _Canvas, lesion: LesionFields, liver: Field, hu: Mapping[str, float], weights: Mapping[str, float]
+    canvas: _Canvas, lesion: LesionFields, hu: Mapping[str, float], weights: Mapping[str, float]
 ) -> None:
     signs = lesion.parameters.signs
     contrast = signs.arterial_hu * weights["arterial"] - signs.washout_hu * weights["washout"]
-    canvas.add(lesion.peritumoral, signs.peritumoral_hu * weights["peritumoral"], within=liver)
+    canvas.add(lesion.peritumoral, signs.peritumoral_hu * weights["peritumoral"])
     canvas.paint(lesion.shape, lesion.mosaic, gain=signs.mosaic_hu, base=hu["liver"] + contrast)
     canvas.blend(lesion.necrosis, hu["necrosis"])
-    canvas.add(lesion.capsule, signs.capsule_hu * weights["capsule"], within=liver)
+    if signs.capsule_hu > 0:
+        canvas.blend(lesion.capsule, hu["liver"] + signs.capsule_hu, weights["capsule"])
 
 
 def _noise(
@@ -180,7 +192,9 @@ def pet_geometry(grid: Geometry) -> Geometry:
     size = np.ceil(np.ptp(corners, axis=0) / PET_SPACING_MM).astype(int)
     middle = np.asarray(grid.size) / 2 - 0.5
     centre = grid.ras_from_ijk(middle)
-    return centred_geometry(size, PET_SPACING_MM, (float(centre[0]), float(centre[1]), float(centre[2])))
+    return centred_geometry(
+        size, PET_SPACING_MM, (float(centre[0]), float(centre[1]), float(centre[2]))
+    )
 
 
 def render_pet(
@@ -202,12 +216,11 @@ def render_pet(
     moved = _moved(grid, offset)
     breathing = _Canvas(moved, 0.0, PET_SPACING_MM[0])
     breathing.image = canvas.image
-    alias = {"muscle": "heart", "ivc": "heart_chambers", "portal_vein": "blood"}
-    before = [(name, alias.get(tissue, tissue)) for name, tissue in _BEFORE_LIVER]
+    before = [(name, _PET_TISSUE.get(tissue, tissue)) for name, tissue in _BEFORE_LIVER]
     _paint(breathing, anatomy.organs, before, suv)
-    breathing.paint(anatomy.liver, scene.coarse_texture, gain=0.04 * suv["liver"], base=suv["liver"])
+    breathing.paint(anatomy.liver, scene.texture, gain=0.01 * suv["liver"], base=suv["liver"])
     breathing.paint(anatomy.organs["gallbladder"], suv["gallbladder"])
-    for name in ("aorta", "ivc", "portal_trunk", "portal_vein"):
+    for name in _PET_BLOOD:
         breathing.paint(anatomy.organs[name], suv["blood"])
     for cyst in scene.cysts:
         breathing.paint(cyst, 0.2 * suv["liver"])
@@ -225,6 +238,6 @@ def render_pet(
 
 
 def _moved(grid: Geometry, offset_mm: float) -> Geometry:
-    """``grid`` as seen by organs that lie ``offset_mm`` lower: each voxel looks that much higher."""
+    """``grid`` for organs that lie ``offset_mm`` lower: each voxel looks that much higher."""
     x, y, z = grid.origin_lps
     return replace(grid, origin_lps=(x, y, z + offset_mm))

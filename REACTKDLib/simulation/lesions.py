@@ -13,8 +13,8 @@ from .parameters import CaseParameters, Lesion
 
 #: Peritumoral signs fade out over this distance from the margin (mm).
 RIM_MM = 10.0
-_CAPSULE_MM = 3.0
-_LARGEST_PITCH_MM = 2.0
+_CAPSULE_MM = 4.0
+_LARGEST_PITCH_MM = 1.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ def place_lesions(parameters: CaseParameters, anatomy: Anatomy) -> list[Vector]:
     for position, radius in wanted:
         target = low + np.asarray(position, np.float32) * (high - low)
         cost = np.linalg.norm(points - target, axis=1)
-        cost += 4 * np.maximum(0, min(0.85 * radius, float(depth.max())) - depth)
+        cost += 8 * np.maximum(0, min(0.85 * radius, float(depth.max())) - depth)
         for centre, other in placed:
             gap = np.linalg.norm(points - centre, axis=1) - radius - other
             cost += 10 * np.maximum(0, 6 - gap)
@@ -59,7 +59,7 @@ def place_lesions(parameters: CaseParameters, anatomy: Anatomy) -> list[Vector]:
 def build_lesion(
     lesion: Lesion, centre: Vector, liver: Field, blockers: list[Field], rng: np.random.Generator
 ) -> LesionFields:
-    """Fields of ``lesion`` at ``centre``; it grows neither out of ``liver`` nor into ``blockers``."""
+    """Fields of ``lesion`` at ``centre``, kept inside ``liver`` and out of ``blockers``."""
     signs = lesion.signs
     mean_radius = float(np.mean(lesion.radii_mm))
     reach = 1.35 * max(lesion.radii_mm) + 14 + (12 if signs.satellites else 0)
@@ -82,7 +82,9 @@ def build_lesion(
         radius = rng.uniform(3.5, 6.0)
         away = float(np.linalg.norm(direction * lesion.radii_mm)) + radius + rng.uniform(3, 8)
         shape = np.minimum(shape, ellipsoid(centred, away * direction, (radius,) * 3))
-    limit = liver.over(at.geometry) + 1.5
+    liver_here = liver.over(at.geometry)
+    limit = liver_here + 1.5
+    parenchyma = np.clip(0.5 - liver_here, 0, 1)
     for blocker in blockers:
         limit = np.maximum(limit, 2 - blocker.over(at.geometry))
     shape, main = np.maximum(shape, limit), np.maximum(main, limit)
@@ -96,9 +98,9 @@ def build_lesion(
         necrosis = np.clip(0.5 + (core - edge) / 0.14, 0, 1) * np.clip(-main / 2, 0, 1)
     capsule = np.clip(1.3 - np.abs(main + 0.3 * _CAPSULE_MM) / (0.5 * _CAPSULE_MM), 0, 1)
     # The capsule is seldom closed: a slow noise opens it here and there.
-    capsule *= np.clip(1.2 + 0.6 * noise(1.2 * mean_radius + 6), 0, 1)
+    capsule *= np.clip(1.2 + 0.6 * noise(1.2 * mean_radius + 6), 0, 1) * parenchyma
     wedge = np.clip(0.75 + 0.5 * noise(0.9 * mean_radius + 8), 0, 1)
-    peritumoral = np.where(main > 0, np.clip(1 - main / RIM_MM, 0, 1), 0) * wedge
+    peritumoral = np.where(main > 0, np.clip(1 - main / RIM_MM, 0, 1), 0) * wedge * parenchyma
     # Nodules of about 1 cm with plateaus inside: a squashed noise, not a cloudy one.
     mosaic = np.tanh(1.8 * noise(float(np.clip(0.5 * mean_radius, 8.0, 15.0))))
     if inside.any():
@@ -108,8 +110,13 @@ def build_lesion(
         return Field(values.astype(np.float32), at.geometry, outside=0.0)
 
     return LesionFields(
-        lesion, centre, Field(shape, at.geometry, outside=FAR_MM), weight(necrosis), weight(capsule),
-        weight(peritumoral), weight(mosaic),
+        lesion,
+        centre,
+        Field(shape, at.geometry, outside=FAR_MM),
+        weight(necrosis),
+        weight(capsule),
+        weight(peritumoral),
+        weight(mosaic),
     )
 
 

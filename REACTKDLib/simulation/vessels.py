@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Start, end, radius at the start, radius at the end (mm).
-Segment = tuple[np.ndarray, np.ndarray, float, float]
+from .fields import Segment
 
-_SMALLEST_MM = 1.1
+_SMALLEST_MM = 0.9
 _CONFLUENCE = np.array([4.0, 10.0, -36.0])
 _HILUM = np.array([25.0, 18.0, -14.0])
 
@@ -40,11 +39,13 @@ def portal_tree(rng: np.random.Generator) -> list[Segment]:
     segments = [(_HILUM, right, 6.5, 5.5), (_HILUM, np.array([8.0, 34.0, 6.0]), 5.0, 4.5)]
     segments.append((np.array([8.0, 34.0, 6.0]), umbilical, 4.5, 4.0))
     for start, towards, radius, length in (
-        (right, (0.6, 0.7, 0.35), 4.6, 32.0),
-        (right, (0.75, -0.6, 0.1), 4.6, 34.0),
-        (right, (0.6, 0.2, -0.75), 4.0, 30.0),
-        (umbilical, (-0.9, 0.2, 0.2), 3.2, 26.0),
-        (umbilical, (0.55, 0.5, 0.5), 3.0, 22.0),
+        (right, (0.6, 0.7, 0.35), 4.8, 30.0),
+        (right, (0.8, -0.5, 0.3), 4.8, 32.0),
+        (right, (0.6, 0.2, -0.75), 4.2, 30.0),
+        (right, (0.3, -0.5, 0.8), 3.4, 26.0),
+        (umbilical, (-0.9, 0.2, 0.2), 3.6, 26.0),
+        (umbilical, (0.55, 0.5, 0.5), 3.4, 22.0),
+        (umbilical, (0.5, 0.3, -0.6), 3.0, 20.0),
     ):
         segments += _branches(start, np.asarray(towards), radius, length, rng)
     return segments
@@ -55,9 +56,9 @@ def hepatic_tree(rng: np.random.Generator) -> list[Segment]:
     root = np.array([26.0, 9.0, 54.0])
     segments: list[Segment] = []
     for first, towards, radius, length in (
-        ((58.0, -8.0, 42.0), (0.75, -0.2, -0.6), 4.6, 34.0),
-        ((42.0, 34.0, 40.0), (0.35, 0.45, -0.75), 4.4, 32.0),
-        ((4.0, 36.0, 44.0), (-0.75, 0.45, -0.45), 3.8, 26.0),
+        ((58.0, -8.0, 42.0), (0.75, -0.2, -0.6), 5.0, 32.0),
+        ((42.0, 34.0, 40.0), (0.35, 0.45, -0.75), 4.8, 30.0),
+        ((4.0, 36.0, 44.0), (-0.75, 0.45, -0.45), 4.2, 26.0),
     ):
         start = np.asarray(first)
         segments.append((root, start, radius + 1.2, radius))
@@ -74,7 +75,10 @@ def _branches(
     direction = direction / np.linalg.norm(direction)
     end = start + length * direction
     share = rng.uniform(0.3, 0.7)
-    thick, thin = radius * max(share, 1 - share) ** (1 / 3), radius * min(share, 1 - share) ** (1 / 3)
+    thick, thin = (
+        radius * max(share, 1 - share) ** (1 / 3),
+        radius * min(share, 1 - share) ** (1 / 3),
+    )
     side = np.cross(direction, rng.normal(size=3))
     side /= np.linalg.norm(side)
     bends = (rng.uniform(0.2, 0.45), -rng.uniform(0.6, 1.0))

@@ -1,27 +1,27 @@
 """Slicer without its application: real MRML, real ``slicer.util``, stand-ins for the rest.
 
-Real, from the package slicer-core: the MRML scene and its nodes, the module logics, ``slicer.util``.
+Real, from the package slicer-core: the MRML scene, its nodes, the module logics, ``slicer.util``.
 Real, from PySide6: every Qt class, the ``.ui`` loader, layout and painting (platform offscreen).
 
 Stood in for, written from Slicer's, CTK's and PythonQt's public documentation:
 
-==========================  =========================================================================
+==========================  ========================================================================
 ``pythonqt``                PythonQt's rules over PySide6, and the module ``qt``
 ``ui_loader``               ``qt.QUiLoader`` with the designer's connections between MRML widgets
 ``ctk_widgets``             the module ``ctk``; dialogs are answered by the test
 ``mrml_widgets``            ``qMRMLWidget``, ``qMRMLNodeComboBox`` on the real scene
 ``parameter_node_wrapper``  ``slicer.parameterNodeWrapper`` for the types that REACTKD uses
 ``scripted_module``         ``slicer.ScriptedLoadableModule``
-``application``             ``slicer.app``, ``slicer.modules``, ``slicer.mrmlScene``, i18n, packaging
-==========================  =========================================================================
+``application``             ``slicer.app``, ``modules``, ``mrmlScene``, ``i18n``, ``packaging``
+==========================  ========================================================================
 
 ``installed()`` puts them in place and takes them away again. A name that is not modelled raises
-AttributeError or :class:`NotModelled`; nothing is accepted and ignored.
+AttributeError or :class:`NotModelledError`; nothing is accepted and ignored.
 
 Not modelled
 ------------
-- views, layouts and the main window: ``slicer.app.layoutManager()`` and ``slicer.util.mainWindow()``
-  are None, as with ``--no-main-window``;
+- views, layouts and the main window: ``slicer.app.layoutManager()`` and
+  ``slicer.util.mainWindow()`` are None, as with ``--no-main-window``;
 - installing packages: ``slicer.packaging`` refuses;
 - translation: ``tr`` returns its text;
 - Python subclasses of Qt classes, Qt signals with several overloads of one arity, keyword arguments
@@ -33,6 +33,6 @@ Not modelled
 """
 
 from .application import Harness, installed
-from .errors import NotModelled
+from .errors import NotModelledError
 
-__all__ = ["Harness", "NotModelled", "installed"]
+__all__ = ["Harness", "NotModelledError", "installed"]

@@ -1,5 +1,7 @@
 """Stand-ins for CTK widgets: the properties, slots and signals that REACTKD's panel uses."""
 
+# ruff: noqa: N801 - the classes have CTK's names
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -9,10 +11,10 @@ from PySide6 import QtCore, QtGui, QtWidgets
 _HEADER_HEIGHT = 24
 
 
-class ctkCollapsibleButton(QtWidgets.QAbstractButton):  # noqa: N801 - CTK's name
+class ctkCollapsibleButton(QtWidgets.QAbstractButton):
     """A header with a title; a click folds the layout below it away."""
 
-    contentsCollapsed = QtCore.Signal(bool)  # noqa: N815
+    contentsCollapsed = QtCore.Signal(bool)
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
@@ -23,10 +25,10 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):  # noqa: N801 - CTK's nam
         self.setContentsMargins(0, _HEADER_HEIGHT, 0, 0)
         self.clicked.connect(lambda: self.setCollapsed(not self._collapsed))
 
-    def isCollapsed(self) -> bool:  # noqa: N802
+    def isCollapsed(self) -> bool:
         return self._collapsed
 
-    def setCollapsed(self, collapsed: bool) -> None:  # noqa: N802
+    def setCollapsed(self, collapsed: bool) -> None:
         if collapsed == self._collapsed:
             return
         self._collapsed = collapsed
@@ -38,24 +40,26 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):  # noqa: N801 - CTK's nam
 
     collapsed = QtCore.Property(bool, isCollapsed, setCollapsed)
 
-    def sizeHint(self) -> QtCore.QSize:  # noqa: N802
+    def sizeHint(self) -> QtCore.QSize:
         content = self.layout().sizeHint() if self.layout() else QtCore.QSize(100, 0)
         height = _HEADER_HEIGHT if self._collapsed else max(content.height(), _HEADER_HEIGHT)
         return QtCore.QSize(content.width(), height)
 
-    def minimumSizeHint(self) -> QtCore.QSize:  # noqa: N802
+    def minimumSizeHint(self) -> QtCore.QSize:
         content = self.layout().minimumSize() if self.layout() else QtCore.QSize(0, 0)
         return QtCore.QSize(content.width(), self.sizeHint().height())
 
-    def paintEvent(self, event: QtGui.QPaintEvent) -> None:  # noqa: N802
+    def paintEvent(self, event: QtGui.QPaintEvent) -> None:
         painter = QtGui.QPainter(self)
         header = QtCore.QRect(0, 0, self.width(), _HEADER_HEIGHT - 2)
         painter.fillRect(header, self.palette().button())
         font = painter.font()
         font.setBold(True)
         painter.setFont(font)
-        arrow = "\N{BLACK RIGHT-POINTING SMALL TRIANGLE}" if self._collapsed else (
-            "\N{BLACK DOWN-POINTING SMALL TRIANGLE}"
+        arrow = (
+            "\N{BLACK RIGHT-POINTING SMALL TRIANGLE}"
+            if self._collapsed
+            else ("\N{BLACK DOWN-POINTING SMALL TRIANGLE}")
         )
         painter.drawText(
             header.adjusted(6, 0, 0, 0),
@@ -64,10 +68,10 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):  # noqa: N801 - CTK's nam
         )
 
 
-class ctkSliderWidget(QtWidgets.QWidget):  # noqa: N801
+class ctkSliderWidget(QtWidgets.QWidget):
     """A slider with a spin box, both on one float ``value``."""
 
-    valueChanged = QtCore.Signal(float)  # noqa: N815
+    valueChanged = QtCore.Signal(float)
 
     _STEPS = 1000
 
@@ -96,7 +100,7 @@ class ctkSliderWidget(QtWidgets.QWidget):  # noqa: N801
         blocker.unblock()
         self.valueChanged.emit(value)
 
-    def setValue(self, value: float) -> None:  # noqa: N802
+    def setValue(self, value: float) -> None:
         self._spin_box.setValue(value)
 
     value = QtCore.Property(float, lambda self: self._spin_box.value(), setValue)
@@ -110,7 +114,7 @@ class ctkSliderWidget(QtWidgets.QWidget):  # noqa: N801
         lambda self: self._spin_box.maximum(),
         lambda self, value: self._spin_box.setMaximum(value),
     )
-    singleStep = QtCore.Property(  # noqa: N815
+    singleStep = QtCore.Property(
         float,
         lambda self: self._spin_box.singleStep(),
         lambda self, value: self._spin_box.setSingleStep(value),
@@ -134,12 +138,16 @@ class Dialogs:
     answers: list[QtWidgets.QMessageBox.StandardButton] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
 
+    def clear(self) -> None:
+        self.answers.clear()
+        self.texts.clear()
+
 
 #: The dialogs of the running test; ``application.installed`` empties it.
 DIALOGS = Dialogs()
 
 
-class ctkMessageBox(QtWidgets.QMessageBox):  # noqa: N801
+class ctkMessageBox(QtWidgets.QMessageBox):
     """A message box that the test answers. One that it did not expect fails the test."""
 
     def exec(self) -> int:

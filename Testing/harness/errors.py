@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 
-class NotModelled(NotImplementedError):
+class NotModelledError(NotImplementedError):
     """Slicer can do this, the harness cannot. Extend the harness before the test relies on it."""

@@ -1,32 +1,37 @@
 """Stand-ins for Slicer's MRML widgets, on the real scene."""
 
+# ruff: noqa: N801 - the classes have Slicer's names
+
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-import vtk
 from PySide6 import QtCore, QtWidgets
 
+from .errors import NotModelledError
 
-class qMRMLWidget(QtWidgets.QWidget):  # noqa: N801 - Slicer's name
+
+class qMRMLWidget(QtWidgets.QWidget):
     """A widget that knows the scene and passes it on."""
 
-    mrmlSceneChanged = QtCore.Signal(object)  # noqa: N815
-    SIGNATURES = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged(PyObject)"}
+    mrmlSceneChanged = QtCore.Signal(object)
+    SIGNATURES: ClassVar[dict[str, str]] = {
+        "mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged(PyObject)"
+    }
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
         self._scene: Any = None
 
-    def mrmlScene(self) -> Any:  # noqa: N802
+    def mrmlScene(self) -> Any:
         return self._scene
 
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+    def setMRMLScene(self, scene: Any) -> None:
         self._scene = scene
         self.mrmlSceneChanged.emit(scene)
 
 
-class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):  # noqa: N801
+class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
     """The widget that Slicer gives to a scripted module as its parent."""
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
@@ -42,7 +47,7 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):  # noqa: N801
     def reload(self) -> None:
         self._module_widget = self._make()
 
-    isEntered = QtCore.Property(bool, lambda self: self._entered)  # noqa: N815
+    isEntered = QtCore.Property(bool, lambda self: self._entered)
 
     def enter(self) -> None:
         self._entered = True
@@ -53,12 +58,33 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):  # noqa: N801
         self._module_widget.exit()
 
 
-class qMRMLNodeComboBox(QtWidgets.QWidget):  # noqa: N801
+def _switch(name: str) -> QtCore.Property:
+    """A bool property of the node combo box that decides what it lists."""
+
+    def write(self: qMRMLNodeComboBox, value: bool) -> None:
+        self._switches[name] = value
+        self._refresh()
+
+    return QtCore.Property(bool, lambda self: self._switches[name], write)
+
+
+def _editing_switch(name: str) -> QtCore.Property:
+    """A bool property that offers to edit the scene; on by default, only off is modelled."""
+
+    def write(self: qMRMLNodeComboBox, value: bool) -> None:
+        if value:
+            raise NotModelledError(f"qMRMLNodeComboBox.{name} = True")
+        self._editing.discard(name)
+
+    return QtCore.Property(bool, lambda self: name in self._editing, write)
+
+
+class qMRMLNodeComboBox(QtWidgets.QWidget):
     """Chooses one node of the scene by class."""
 
-    currentNodeChanged = QtCore.Signal(object)  # noqa: N815
-    currentNodeIDChanged = QtCore.Signal(str)  # noqa: N815
-    SIGNATURES = {
+    currentNodeChanged = QtCore.Signal(object)
+    currentNodeIDChanged = QtCore.Signal(str)
+    SIGNATURES: ClassVar[dict[str, str]] = {
         "currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged(PyObject)",
         "currentNodeIDChanged(QString)": "currentNodeIDChanged(QString)",
     }
@@ -77,22 +103,17 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):  # noqa: N801
         self._tags: list[int] = []
         self._types: list[str] = []
         self._current_id = ""
-        self._switches = {
-            "showHidden": False,
-            "showChildNodeTypes": True,
-            "noneEnabled": False,
-            "addEnabled": True,
-            "removeEnabled": True,
-            "renameEnabled": False,
-            "editEnabled": False,
-        }
+        self._switches = {"showHidden": False, "showChildNodeTypes": True, "noneEnabled": False}
+        self._editing = {"addEnabled", "removeEnabled"}
         self._none_display = "None"
         self._box.activated.connect(lambda row: self._choose(self._box.itemData(row)))
 
-    def mrmlScene(self) -> Any:  # noqa: N802
+    def mrmlScene(self) -> Any:
         return self._scene
 
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+    def setMRMLScene(self, scene: Any) -> None:
+        if self._editing:
+            raise NotModelledError(f"qMRMLNodeComboBox with {', '.join(sorted(self._editing))}")
         for tag in self._tags:
             self._scene.RemoveObserver(tag)
         self._scene = scene
@@ -106,16 +127,16 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):  # noqa: N801
         self._tags = [scene.AddObserver(event, self._on_scene_changed) for event in events]
         self._refresh()
 
-    def currentNode(self) -> Any:  # noqa: N802
+    def currentNode(self) -> Any:
         return self._scene.GetNodeByID(self._current_id) if self._current_id else None
 
-    def setCurrentNode(self, node: Any) -> None:  # noqa: N802
+    def setCurrentNode(self, node: Any) -> None:
         self._choose(node.GetID() if node is not None else "")
 
-    def setCurrentNodeID(self, node_id: str) -> None:  # noqa: N802
+    def setCurrentNodeID(self, node_id: str) -> None:
         self._choose(node_id)
 
-    def nodeCount(self) -> int:  # noqa: N802
+    def nodeCount(self) -> int:
         return len(self._nodes())
 
     def _nodes(self) -> list[Any]:
@@ -126,9 +147,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):  # noqa: N801
         found = []
         for index in range(self._scene.GetNumberOfNodes()):
             node = self._scene.GetNthNode(index)
-            fits = any(
-                node.GetClassName() == t if exact else node.IsA(t) for t in self._types
-            )
+            fits = any(node.GetClassName() == t if exact else node.IsA(t) for t in self._types)
             if fits and (self._switches["showHidden"] or not node.GetHideFromEditors()):
                 found.append(node)
         return found
@@ -168,23 +187,14 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):  # noqa: N801
         self._none_display = text
         self._refresh()
 
-    nodeTypes = QtCore.Property("QStringList", lambda self: self._types, _set_types)  # noqa: N815
-    noneDisplay = QtCore.Property(  # noqa: N815
-        str, lambda self: self._none_display, _set_none_display
-    )
-    currentNodeID = QtCore.Property(  # noqa: N815
-        str, lambda self: self._current_id, setCurrentNodeID
-    )
-
-
-def _switch(name: str) -> QtCore.Property:
-    """A bool property of the combo box that changes what it lists."""
-
-    def write(self: qMRMLNodeComboBox, value: bool) -> None:
-        self._switches[name] = value
-        self._refresh()
-
-    return QtCore.Property(bool, lambda self: self._switches[name], write)
+    nodeTypes = QtCore.Property("QStringList", lambda self: self._types, _set_types)
+    showHidden = _switch("showHidden")
+    showChildNodeTypes = _switch("showChildNodeTypes")
+    noneEnabled = _switch("noneEnabled")
+    addEnabled = _editing_switch("addEnabled")
+    removeEnabled = _editing_switch("removeEnabled")
+    noneDisplay = QtCore.Property(str, lambda self: self._none_display, _set_none_display)
+    currentNodeID = QtCore.Property(str, lambda self: self._current_id, setCurrentNodeID)
 
 
 CLASSES: dict[str, type] = {

@@ -22,7 +22,7 @@ from typing import Any
 import shiboken6
 from PySide6 import QtCore, QtGui, QtWidgets
 
-from .errors import NotModelled
+from .errors import NotModelledError
 
 _PROXY_CLASSES: dict[type, type] = {}
 
@@ -81,7 +81,9 @@ class _ProxyType(type):
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
         super().__init__(name, bases, namespace)
         if "_qt_class" not in namespace:
-            raise NotModelled(f"class {name}: the harness does not model subclasses of Qt classes")
+            raise NotModelledError(
+                f"class {name}: the harness does not model subclasses of Qt classes"
+            )
 
     def __getattr__(cls, name: str) -> Any:
         value = getattr(cls._qt_class, name)
@@ -127,7 +129,7 @@ class QtObject(metaclass=_ProxyType):
         dynamic = (bytes(n.data()).decode() for n in qt_object.dynamicPropertyNames())
         if index < 0 and name not in dynamic:
             raise AttributeError(
-                f"{self.className()} has no attribute named {name!r}, and Qt objects get no new ones"
+                f"{self.className()} has no attribute named {name!r}, and gets no new ones"
             )
         setter = getattr(qt_object, f"set{name[0].upper()}{name[1:]}", None)
         if callable(setter):

@@ -1,8 +1,8 @@
 """``qt.QUiLoader``: the real Qt loader, with stand-ins for ctk and qMRML classes.
 
-Qt Designer writes ``mrmlSceneChanged(vtkMRMLScene*)`` to ``setMRMLScene(vtkMRMLScene*)`` connections
-into Slicer's ``.ui`` files. PySide6 knows no such C++ type, so the loader takes the connections out
-of the file and makes them itself.
+Slicer's ``.ui`` files connect ``mrmlSceneChanged(vtkMRMLScene*)`` to
+``setMRMLScene(vtkMRMLScene*)``. PySide6 knows no such C++ type, so the loader takes the connections
+out of the file and makes them itself.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 from PySide6 import QtCore, QtUiTools, QtWidgets
 
 from . import ctk_widgets, mrml_widgets
-from .errors import NotModelled
-from .pythonqt import QtObject, proxy_class, wrap
+from .errors import NotModelledError
+from .pythonqt import QtObject, wrap
 
 STAND_INS: dict[str, type] = {**ctk_widgets.CLASSES, **mrml_widgets.CLASSES}
 
@@ -23,7 +23,7 @@ STAND_INS: dict[str, type] = {**ctk_widgets.CLASSES, **mrml_widgets.CLASSES}
 class _QtUiLoader(QtUiTools.QUiLoader):
     """Makes stand-ins where the file names a class that is not Qt's."""
 
-    def createWidget(  # noqa: N802 - Qt's name
+    def createWidget(
         self, class_name: str, parent: QtWidgets.QWidget | None = None, name: str = ""
     ) -> QtWidgets.QWidget:
         if class_name in STAND_INS:
@@ -31,7 +31,7 @@ class _QtUiLoader(QtUiTools.QUiLoader):
             widget.setObjectName(name)
             return widget
         if re.match(r"ctk|q(MRML|Slicer)", class_name):
-            raise NotModelled(f"widget class {class_name} in a .ui file")
+            raise NotModelledError(f"widget class {class_name} in a .ui file")
         return super().createWidget(class_name, parent, name)
 
 
@@ -44,7 +44,7 @@ class QUiLoader:
         Raises
         ------
         RuntimeError : Qt cannot read the file.
-        NotModelled : the file needs something that the harness lacks.
+        NotModelledError : the file needs something that the harness lacks.
         """
         document = ElementTree.fromstring(bytes(file._qt.readAll().data()))
         connections = document.find("connections")
@@ -64,7 +64,9 @@ class QUiLoader:
 
 def _connect(root: QtWidgets.QWidget, connection: ElementTree.Element) -> None:
     """Make one connection of the file; names and signatures must exist."""
-    names = {part: connection.findtext(part, "") for part in ("sender", "signal", "receiver", "slot")}
+    names = {
+        part: connection.findtext(part, "") for part in ("sender", "signal", "receiver", "slot")
+    }
     sender, receiver = (_find(root, names[part]) for part in ("sender", "receiver"))
     slot = getattr(wrap(receiver), names["slot"].partition("(")[0])
     wrap(sender).connect(names["signal"], lambda value: slot(value))
@@ -75,12 +77,3 @@ def _find(root: QtWidgets.QWidget, name: str) -> QtWidgets.QWidget:
     if found is None:
         raise ValueError(f"a connection of the .ui file names {name!r}, which is not in it")
     return found
-
-
-def add_to(qt: Any, ctk: Any, slicer: Any) -> None:
-    """Put the loader and the stand-ins where Python code in Slicer finds them."""
-    qt.QUiLoader = QUiLoader
-    for name, stand_in in ctk_widgets.CLASSES.items():
-        setattr(ctk, name, proxy_class(stand_in))
-    for name, stand_in in mrml_widgets.CLASSES.items():
-        setattr(slicer, name, proxy_class(stand_in))

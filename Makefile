@@ -1,0 +1,45 @@
+# Every target makes the environment that it needs; nothing has to be done before it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# No screen is needed: Slicer's views draw through EGL, Qt into memory.
+HEADLESS := env -u DISPLAY VTK_DEFAULT_OPENGL_WINDOW=vtkEGLRenderWindow QT_QPA_PLATFORM=offscreen
+
+.PHONY: setup demo demo-real test lint types bench model clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[development]'
+	touch $(READY)
+
+demo: $(READY)
+	rm -rf build/demo
+	$(HEADLESS) $(BIN)/reactkd demo --output build/demo
+
+demo-real: $(READY)
+	rm -rf build/demo-real
+	$(HEADLESS) $(BIN)/reactkd demo --real --output build/demo-real
+
+test: $(READY)
+	$(HEADLESS) $(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python Testing/benchmarks/pipeline.py
+
+# Trains the shipped model anew: about half an hour on two cores.
+model: $(READY)
+	$(BIN)/python -m training supervise --config training/configs/hcc_grade3.json \
+	  --work build/model --package Resources/Models/hcc-grade3-simulated
+
+clean:
+	rm -rf $(VENV) build

@@ -1,0 +1,172 @@
+"""One run without the panel: are the inputs complete, and from parameters to nodes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from slicer.i18n import tr as _
+
+from REACTKDLib.errors import InputError
+from REACTKDLib.model_package import ModelPackage, load_package, shipped_packages
+from REACTKDLib.roles import assign_roles
+from REACTKDLib.types import CaseResult, Segment, Study
+
+from .context import SceneContext
+from .parameters import MOST_PROBABLE, ReactKDParameters
+from .run_nodes import remove_run
+from .scene_nodes import CaseNodes, SceneStyle, show_case
+from .study_nodes import found_segments, study_from_nodes
+
+if TYPE_CHECKING:
+    from REACTKDLib.pipeline import Progress, RunOptions
+
+
+class CaseRunner(Protocol):
+    """What turns a study into a result: ``REACTKDLib.pipeline.run_case``, or a test's fake."""
+
+    def __call__(
+        self, study: Study, package: ModelPackage, options: RunOptions, progress: Progress
+    ) -> CaseResult:
+        """Run one case."""
+
+
+def run_in_this_process(
+    study: Study, package: ModelPackage, options: RunOptions, progress: Progress
+) -> CaseResult:
+    """The pipeline in Slicer's own process; torch is imported here, not at start-up."""
+    from REACTKDLib.pipeline import run_case
+
+    return run_case(study, package, options, progress)
+
+
+def package_folder(stored: str) -> Path:
+    """Folder of the model package that a parameter node names (see ``ReactKDParameters``)."""
+    return next((folder for folder in shipped_packages() if folder.name == stored), Path(stored))
+
+
+def stored_package_name(folder: Path) -> str:
+    """The reverse of :func:`package_folder`: shipped packages by name, so that scenes can move."""
+    return folder.name if folder in shipped_packages() else str(folder)
+
+
+@functools.lru_cache(maxsize=8)
+def package_of(stored: str) -> ModelPackage:
+    """The model package that a parameter node names, verified once per session.
+
+    Raises
+    ------
+    ModelPackageError : the package is missing, incomplete or altered.
+    """
+    return load_package(package_folder(stored))
+
+
+def validation(parameters: ReactKDParameters, package: ModelPackage | None) -> tuple[bool, str]:
+    """Whether a run may start; if not, what is missing."""
+    reason = _obstacle(parameters, package)
+    return (reason is None, reason or "")
+
+
+def _obstacle(parameters: ReactKDParameters, package: ModelPackage | None) -> str | None:
+    if package is None:
+        return _("Choose a model package.")
+    if parameters.ct is None:
+        return _("Choose a CT volume.")
+    if parameters.segmentation is None:
+        required = ", ".join(rule.name for rule in package.role_rules if rule.required)
+        return _("Choose a segmentation ({roles}).").format(roles=required)
+    volumes = {"ct": parameters.ct, **parameters.pet_nodes()}
+    for modality in package.modalities:
+        if modality.required and modality.name not in volumes:
+            return _("This model needs {title}.").format(title=modality.title)
+    for name, node in volumes.items():
+        if name not in package.modality_names:
+            return _("This model does not use the volume {name}: choose None.").format(
+                name=repr(node.GetName())
+            )
+        if node.GetImageData() is None:
+            return _("The volume {name} is empty.").format(name=repr(node.GetName()))
+    if len(set(volumes.values())) < len(volumes):
+        return _("The same volume is chosen twice.")
+    try:
+        segments_used(parameters.segmentation, package)
+    except InputError as error:
+        return _("{problem} Rename the segment that it is.").format(problem=error.message)
+    if parameters.target_class not in (MOST_PROBABLE, *package.class_names):
+        return _("Choose a class to explain.")
+    return None
+
+
+def segments_used(segmentation: Any, package: ModelPackage) -> tuple[Segment, ...]:
+    """The segments of a segmentation node that play a role for the model.
+
+    Raises
+    ------
+    InputError : a required role without a segment.
+    """
+    segments = assign_roles(found_segments(segmentation), package.role_rules)
+    return tuple(segment for segment in segments if segment.role is not None)
+
+
+@dataclass(frozen=True)
+class ShownCase:
+    """A result and the nodes that show it."""
+
+    result: CaseResult
+    nodes: CaseNodes
+
+
+def run_and_show(
+    parameters: ReactKDParameters,
+    context: SceneContext,
+    progress: Progress,
+    run: CaseRunner = run_in_this_process,
+    ensure: Callable[[], None] = lambda: None,
+) -> ShownCase:
+    """Read the chosen nodes, run the model, show the result.
+
+    Running again on the same CT replaces what the earlier run showed. If anything fails, no new
+    node stays in the scene. ``ensure`` makes the Python packages available that ``run`` needs.
+
+    Raises
+    ------
+    ReactKDError : with what to do next.
+    """
+    ensure()
+    from REACTKDLib.pipeline import RunOptions
+
+    package = package_of(parameters.model_package)
+    name = _run_name(parameters.ct, context.scene)
+    study = study_from_nodes(
+        parameters.ct,
+        parameters.segmentation,
+        parameters.pet_nodes(),
+        package.role_rules,
+        case_id=name,
+    )
+    options = RunOptions(
+        target=parameters.target_class if parameters.target_class != MOST_PROBABLE else None,
+        scheme=parameters.region_scheme.value,
+        device=parameters.device.value,
+    )
+    result = run(study, package, options, progress)
+    style = SceneStyle(attention_opacity=parameters.overlay_opacity)
+    try:
+        nodes = show_case(context, result, parameters.ct, run=name, style=style)
+    except Exception:
+        remove_run(context, name)
+        raise
+    return ShownCase(result, nodes)
+
+
+def _run_name(ct: Any, scene: Any) -> str:
+    """Name of the run: the CT's, with its node ID where another volume has the same name."""
+    volumes = (
+        scene.GetNthNodeByClass(n, "vtkMRMLVolumeNode")
+        for n in range(scene.GetNumberOfNodesByClass("vtkMRMLVolumeNode"))
+    )
+    namesakes = [node for node in volumes if node.GetName() == ct.GetName()]
+    return str(ct.GetName()) if len(namesakes) == 1 else f"{ct.GetName()} ({ct.GetID()})"

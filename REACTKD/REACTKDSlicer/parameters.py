@@ -1,0 +1,67 @@
+"""What the user chooses: typed access to the module's parameter node, saved with the scene."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+
+#: ``targetClass`` for the class that the model finds most probable.
+MOST_PROBABLE = ""
+
+
+class RegionScheme(enum.Enum):
+    """How the image is divided; values are the schemes of ``REACTKDLib.regions``."""
+
+    ANATOMICAL = "anatomical"
+    PAPER = "paper"
+
+    def label(self) -> str:
+        """Text in the combo box."""
+        return {
+            RegionScheme.ANATOMICAL: _("Lesions, rims and liver parts"),
+            RegionScheme.PAPER: _("Liver and lesions (as in the paper)"),
+        }[self]
+
+
+class Device(enum.Enum):
+    """Where the network runs; values are the devices of ``REACTKDLib.infer``."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+    def label(self) -> str:
+        """Text in the combo box."""
+        return {
+            Device.AUTO: _("Automatic"),
+            Device.CPU: _("CPU"),
+            Device.CUDA: _("CUDA GPU"),
+        }[self]
+
+
+@parameterNodeWrapper
+class ReactKDParameters:
+    """The parameters of one run.
+
+    ``model_package`` is the folder name of a shipped package or the path of another one; empty
+    before the panel has chosen the default. ``overlay_opacity`` is that of the attention, 0..1.
+    """
+
+    ct: vtkMRMLScalarVolumeNode
+    segmentation: vtkMRMLSegmentationNode
+    pet_fdg: vtkMRMLScalarVolumeNode
+    pet_acetate: vtkMRMLScalarVolumeNode
+    model_package: str
+    target_class: str
+    region_scheme: RegionScheme
+    device: Device
+    overlay_opacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+
+    def pet_nodes(self) -> dict[str, vtkMRMLScalarVolumeNode]:
+        """The PET volumes that are chosen, by modality."""
+        chosen = {"pet_fdg": self.pet_fdg, "pet_acetate": self.pet_acetate}
+        return {modality: node for modality, node in chosen.items() if node is not None}

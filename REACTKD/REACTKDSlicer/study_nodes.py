@@ -1,0 +1,177 @@
+"""MRML nodes in: a ``Study`` from volume and segmentation nodes of the scene.
+
+The study stands in the CT's own coordinate system. A transform above the CT moves CT and result
+alike, so it changes nothing; a transform between the CT and another node is applied to that node.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from REACTKDLib.errors import InputError
+from REACTKDLib.geometry import Geometry, geometry_from_ijk_to_ras
+from REACTKDLib.roles import Found, RoleRule, assign_roles
+from REACTKDLib.types import Segment, Segmentation, Study, Volume
+
+_LABELMAP = "Binary labelmap"
+
+
+def study_from_nodes(
+    ct: Any,
+    segmentation: Any,
+    pet: Mapping[str, Any],
+    rules: Sequence[RoleRule],
+    case_id: str,
+) -> Study:
+    """The study of one case; voxels are copied, the nodes stay as they are.
+
+    Parameters
+    ----------
+    ct : vtkMRMLScalarVolumeNode in HU.
+    segmentation : vtkMRMLSegmentationNode.
+    pet : vtkMRMLScalarVolumeNode in SUV by modality (``pet_fdg``, ``pet_acetate``).
+    rules : the model package's roles.
+
+    Raises
+    ------
+    InputError : a node without voxels, a nonlinear transform between a node and the CT, axes that a
+        transform has made oblique to each other, a required role without a segment.
+    """
+    volumes = {"ct": volume_from_node(ct, ct)}
+    volumes.update({modality: volume_from_node(node, ct) for modality, node in pet.items()})
+    return Study(volumes, segmentation_from_node(segmentation, ct, rules), case_id)
+
+
+def volume_from_node(node: Any, frame: Any) -> Volume:
+    """The voxels of a scalar volume node, in the coordinate system of the node ``frame``.
+
+    Raises
+    ------
+    InputError : as :func:`study_from_nodes`.
+    """
+    import slicer
+    import vtk
+
+    if node.GetImageData() is None or node.GetImageData().GetNumberOfPoints() == 0:
+        raise InputError(f"The volume {node.GetName()!r} is empty.", "Load it again.")
+    array = slicer.util.arrayFromVolume(node)
+    if array.ndim != 3:
+        raise InputError(
+            f"The volume {node.GetName()!r} has {array.shape[-1]} values per voxel, not one.",
+            "Choose a scalar volume.",
+        )
+    ijk_to_ras = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(ijk_to_ras)
+    size = node.GetImageData().GetDimensions()
+    return Volume(np.array(array), _geometry(ijk_to_ras, size, node, frame), node.GetName())
+
+
+def found_segments(node: Any) -> tuple[Found, ...]:
+    """Number, from 1, and name of each segment of a vtkMRMLSegmentationNode."""
+    segmentation = node.GetSegmentation()
+    return tuple(
+        (n + 1, segmentation.GetNthSegment(n).GetName())
+        for n in range(segmentation.GetNumberOfSegments())
+    )
+
+
+def segmentation_from_node(node: Any, frame: Any, rules: Sequence[RoleRule]) -> Segmentation:
+    """The segments that have a role, as one labelmap in the coordinate system of node ``frame``.
+
+    Segments may overlap: where several cover a voxel, the one of the later role gets it.
+
+    Raises
+    ------
+    InputError : as :func:`study_from_nodes`; or nothing is segmented.
+    """
+    import slicer
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    order = {rule.name: n for n, rule in enumerate(rules)}
+    used = sorted(
+        (s for s in assign_roles(found_segments(node), rules) if s.role is not None),
+        key=lambda segment: order[str(segment.role)],
+    )
+    ids, values = vtk.vtkStringArray(), vtk.vtkIntArray()
+    segments: list[Segment] = []
+    for label, segment in enumerate(used, start=1):
+        ids.InsertNextValue(node.GetSegmentation().GetNthSegmentID(segment.label - 1))
+        values.InsertNextValue(label)
+        segments.append(dataclasses.replace(segment, label=label))
+    if len(segments) > np.iinfo(np.uint8).max:
+        raise InputError(
+            f"The segmentation {node.GetName()!r} has {len(segments)} segments with a role.",
+            "Merge segments; at most 255 can be used.",
+        )
+    image = slicer.vtkOrientedImageData()
+    # Later segments overwrite earlier ones.
+    merged = _with_labelmap(node, frame).GenerateMergedLabelmapForAllSegments(
+        image, slicer.vtkSegmentation.EXTENT_UNION_OF_EFFECTIVE_SEGMENTS, None, ids, values
+    )
+    i0, i1, j0, j1, k0, k1 = image.GetExtent()
+    size = (i1 - i0 + 1, j1 - j0 + 1, k1 - k0 + 1)
+    if not merged or min(size) < 1 or image.GetScalarRange()[1] == 0:
+        raise InputError(
+            f"The segments {', '.join(repr(s.name) for s in segments)} of {node.GetName()!r} are"
+            " empty.",
+            "Segment the structures first.",
+        )
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    lattice = _geometry(matrix, (1, 1, 1), node, frame)
+    labels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(size[::-1])
+    return Segmentation(labels.astype(np.uint8), lattice.crop((i0, j0, k0), size), tuple(segments))
+
+
+def _geometry(ijk_to_ras: Any, size: tuple[int, int, int], node: Any, frame: Any) -> Geometry:
+    """Grid of ``node`` in the coordinate system of ``frame``."""
+    import slicer
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Multiply4x4(_transform_between(node, frame), ijk_to_ras, matrix)
+    return geometry_from_ijk_to_ras(slicer.util.arrayFromVTKMatrix(matrix), size)
+
+
+def _transform_between(node: Any, frame: Any) -> Any:
+    """Matrix from the coordinates of ``node`` to those of ``frame``, RAS mm."""
+    import slicer
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    source, target = node.GetParentTransformNode(), frame.GetParentTransformNode()
+    if source is target:
+        return matrix
+    between = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(source, target, between)
+    if not slicer.vtkMRMLTransformNode.IsGeneralTransformLinear(between):
+        raise InputError(
+            f"A nonlinear transform lies between {node.GetName()!r} and {frame.GetName()!r}.",
+            "Harden the transform in the Transforms module.",
+        )
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(source, target, matrix)
+    return matrix
+
+
+def _with_labelmap(node: Any, frame: Any) -> Any:
+    """``node`` if it has a binary labelmap; else a copy outside the scene that has one."""
+    import slicer
+
+    if node.GetSegmentation().ContainsRepresentation(_LABELMAP):
+        return node
+    copy = slicer.vtkMRMLSegmentationNode()
+    copy.GetSegmentation().DeepCopy(node.GetSegmentation())
+    # The copy has no transform: the CT's lattice fits it only if node and CT share theirs.
+    if node.GetParentTransformNode() is frame.GetParentTransformNode():
+        copy.SetReferenceImageGeometryParameterFromVolumeNode(frame)
+        if copy.GetSegmentation().CreateRepresentation(_LABELMAP):
+            return copy
+    raise InputError(
+        f"The segmentation {node.GetName()!r} has no binary labelmap, and none can be made.",
+        "Create the binary labelmap representation in the Segmentations module.",
+    )

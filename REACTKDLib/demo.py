@@ -1,0 +1,63 @@
+"""The demo: a simulated case made on the spot, or real CTs fetched on request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import OutputError
+from .example_data import LIVER_LABEL, fetch_example_cases
+from .read import StudyFiles
+
+_DEMO_SEED = 20
+
+
+@dataclass(frozen=True)
+class DemoCase:
+    """One case of the demo and where its result goes."""
+
+    files: StudyFiles
+    output: Path
+
+
+def demo_cases(output: Path, *, real: bool) -> tuple[DemoCase, ...]:
+    """Prepare the demo's inputs: simulate a case under ``output``, or fetch the real ones.
+
+    Raises
+    ------
+    OutputError : ``output`` holds an earlier demo.
+    EnvironmentProblem : the real cases cannot be fetched.
+    """
+    if output.exists() and any(output.iterdir()):
+        raise OutputError(f"{output} exists and is not empty.", "Give a new folder.")
+    if real:
+        return tuple(
+            DemoCase(
+                StudyFiles(
+                    ct=case.ct,
+                    segmentation=(case.segmentation,),
+                    roles={"liver": (LIVER_LABEL,)},
+                    case_id=case.name,
+                ),
+                output / case.name,
+            )
+            for case in fetch_example_cases()
+        )
+    from .simulation import demo_parameters, simulate_case, write_case
+
+    folder = output / "simulated_case"
+    write_case(simulate_case(demo_parameters(), _DEMO_SEED), folder)
+    return (
+        DemoCase(
+            StudyFiles(
+                ct=folder / "simulated_ct.nii.gz",
+                segmentation=(folder / "simulated_segmentation.nii.gz",),
+                pet={
+                    "pet_fdg": folder / "simulated_pet_fdg.nii.gz",
+                    "pet_acetate": folder / "simulated_pet_acetate.nii.gz",
+                },
+                case_id="simulated_case",
+            ),
+            output / "simulated_result",
+        ),
+    )

@@ -1,0 +1,63 @@
+"""Fixtures that several rooms share. Imports are inside, so that other tests need no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from REACTKDLib.model_package import ModelPackage
+    from REACTKDLib.types import CaseResult, Study
+
+
+@pytest.fixture(scope="session")
+def phantom_study() -> Study:
+    """CT and both PET tracers, two different grids, segmentation on the CT's."""
+    from phantoms import CT_GRID, PET_GRID, PHANTOM
+
+    return PHANTOM.study(CT_GRID, pet=PET_GRID, tracers=("pet_fdg", "pet_acetate"))
+
+
+@pytest.fixture(scope="session")
+def ct_study() -> Study:
+    """The phantom with CT alone."""
+    from phantoms import CT_GRID, PHANTOM
+
+    return PHANTOM.study(CT_GRID)
+
+
+@pytest.fixture(scope="session")
+def random_package(tmp_path_factory: pytest.TempPathFactory, phantom_study: Study) -> ModelPackage:
+    """Three classes, CT and optional PET, random weights. Copy the folder before changing it."""
+    from random_models import write_random_package
+
+    return write_random_package(tmp_path_factory.mktemp("packages") / "random", study=phantom_study)
+
+
+@pytest.fixture(scope="session")
+def phantom_case(ct_study: Study, random_package: ModelPackage) -> CaseResult:
+    """The result of the phantom: CT alone, scheme anatomical, most probable class."""
+    from REACTKDLib.pipeline import run_case
+
+    return run_case(ct_study, random_package)
+
+
+@pytest.fixture(scope="session")
+def phantom_files(
+    tmp_path_factory: pytest.TempPathFactory, phantom_study: Study
+) -> dict[str, Path]:
+    """NIfTI files by modality and ``segmentation``. Copy a file before changing it."""
+    from phantoms import write_study
+
+    return write_study(phantom_study, tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="session")
+def simulated_study() -> Study:
+    """The demo's simulated patient on a coarse grid, CT and both tracers."""
+    from REACTKDLib.simulation import Scanner, demo_parameters, simulate_case
+
+    grid = Scanner(spacing_mm=(4.0, 4.0, 6.0)).geometry()
+    return simulate_case(demo_parameters(), 1, grid=grid).study()

@@ -1,0 +1,117 @@
+"""A model package and a runner for tests of the panel: fast, without torch, with known answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from REACTKDLib.model_package import (
+    CARD,
+    FORMAT_VERSION,
+    METADATA,
+    WEIGHTS,
+    ModelPackage,
+    write_checksums,
+)
+from REACTKDLib.pipeline import Progress, RunOptions
+from REACTKDLib.types import (
+    CaseResult,
+    Notice,
+    Region,
+    RegionGraph,
+    RegionShare,
+    Study,
+    Volume,
+)
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+PROBABILITIES = {"well": 0.11, "moderate": 0.17, "poor": 0.72}
+SHARES = {"liver": -0.25, "lesion": 1.5}
+
+
+def write_fake_package(folder: Path) -> Path:
+    """A package that reads like the shipped one, with weights that no network could load."""
+    specification = json.loads(
+        (REPOSITORY / "training" / "configs" / "hcc_grade3.json").read_text(encoding="utf-8")
+    )["spec"]
+    modality_sets = ("ct", "ct+pet_fdg", "ct+pet_acetate", "ct+pet_acetate+pet_fdg")
+    metadata = {
+        "version": "0.0.1",
+        "intended_use": "tests",
+        "reactkd": {
+            "format_version": FORMAT_VERSION,
+            **specification,
+            "training_ranges": {
+                "median_hu": [0, 200],
+                "volume_ml": [1, 3000],
+                "largest_spacing_mm": [0.5, 10],
+            },
+            "statistics": {k: {"temperature": 1.0, "distance_limit": 3.0} for k in modality_sets},
+        },
+    }
+    contents = {METADATA: json.dumps(metadata), WEIGHTS: "no weights", CARD: "A fake."}
+    for name, text in contents.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    write_checksums(folder)
+    return folder
+
+
+class FakeRunner:
+    """Answers at once: one region per role, on the CT's grid. Keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.studies: list[Study] = []
+        self.options: list[RunOptions] = []
+        self.error: Exception | None = None
+
+    def __call__(
+        self, study: Study, package: ModelPackage, options: RunOptions, progress: Progress
+    ) -> CaseResult:
+        self.studies.append(study)
+        self.options.append(options)
+        progress("network", 0.5)
+        if self.error is not None:
+            raise self.error
+        geometry = study.ct.geometry
+        labels = np.zeros(geometry.array_shape, np.uint8)
+        third = geometry.size[2] // 3 or 1
+        labels[:third], labels[third : 2 * third] = 1, 2
+        regions = tuple(
+            Region(
+                role, f"The {role}", kind, label, 10.0 * label, (1.0 * label, 2.0, 3.0), 60.0, 9.0
+            )
+            for label, (role, kind) in enumerate((("liver", "parenchyma"), ("lesion", "lesion")), 1)
+        )
+        shares = tuple(RegionShare(r.id, SHARES[r.id], 0.01, {}, 0.5) for r in regions)
+        attention = np.where(labels == 2, np.float32(3.0), np.float32(-0.5))
+        features = np.eye(2)
+        return CaseResult(
+            case_id=study.case_id,
+            task_title=package.title,
+            classes=package.classes,
+            probabilities=PROBABILITIES,
+            logits=dict.fromkeys(PROBABILITIES, 0.0),
+            bias=dict.fromkeys(PROBABILITIES, 0.0),
+            target=options.target or "poor",
+            scheme=options.scheme,
+            regions=regions,
+            shares=shares,
+            outside_share=0.05,
+            outside_logit_shares={},
+            contrast=1.3,
+            reference_contrast=0.0,
+            graph=RegionGraph(("liver", "lesion"), features, ()),
+            attention=Volume(attention, geometry, "attention"),
+            region_labels=Volume(labels, geometry, "regions"),
+            modalities=tuple(study.volumes),
+            simulated_model=True,
+            notices=(
+                Notice("missing_modality", "info", "Not given: acetate-PET."),
+                Notice("simulated_model", "warning", "Trained on simulated images only."),
+            ),
+        )
