@@ -34,6 +34,10 @@ Index = tuple[int, int, int]
 
 _ORTHONORMAL_TOLERANCE = 1e-3
 
+#: Moves sample points off the exact middle between voxels, where nearest neighbour would depend on
+#: the direction in which the image happens to be stored. mm, along L, P, S.
+_TIE_BREAK_MM = np.array([0.00137, 0.00171, 0.00193])
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -201,15 +205,18 @@ def resample_array(
 ) -> np.ndarray:
     """Values of ``array`` (on ``source``) at the voxel centres of ``target``, shape (k, j, i).
 
-    Linear interpolation gives float32; ``nearest`` keeps the array's type (labels).
+    Linear interpolation gives float32; ``nearest`` keeps the array's type (labels),
+    and a point midway between voxels goes the same way however the array is stored.
     ``outside`` fills points beyond the source's outermost voxel edges.
     """
     import SimpleITK as sitk
 
+    origin = np.asarray(target.origin_lps) + (_TIE_BREAK_MM if nearest else 0.0)
+
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize(target.size)
     resampler.SetOutputSpacing(target.spacing_mm)
-    resampler.SetOutputOrigin(target.origin_lps)
+    resampler.SetOutputOrigin(origin.tolist())
     resampler.SetOutputDirection(target.direction_lps)
     resampler.SetInterpolator(sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear)
     resampler.SetDefaultPixelValue(outside)

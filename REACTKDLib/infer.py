@@ -111,6 +111,7 @@ def _load(path: Path, weights_sha256: str, device: str) -> Classifier:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from .networks.onednn import use_onednn
     from .networks.student import Student
 
     package = load_package(path)
@@ -134,6 +135,7 @@ def _load(path: Path, weights_sha256: str, device: str) -> Classifier:
             "Download the package again.",
         ) from error
     network.eval().requires_grad_(False).to(device)
+    use_onednn(network)
     return Classifier(package, network, frozen_mapping(statistics), torch.device(device))
 
 

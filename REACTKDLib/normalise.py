@@ -19,11 +19,8 @@ from .model_package import ModalitySpec, ModelSpec
 from .roi import Roi
 from .types import Study, Volume, frozen_mapping, read_only
 
-#: Moves sample points off the exact middle between voxels, where nearest neighbour would depend on
-#: the direction in which the image happens to be stored. mm, along L, P, S.
-_TIE_BREAK_MM = (0.00137, 0.00171, 0.00193)
-
-#: A model voxel counts as structure from this occupancy on; not one half, for the same reason.
+#: A model voxel counts as structure from this occupancy on; not one half, where rounding
+#: noise would decide.
 _STRUCTURE_OCCUPANCY = 0.47
 
 _AIR_HU = -1000.0
@@ -52,7 +49,8 @@ def normalise(study: Study, roi: Roi, package: ModelSpec) -> ModelInput:
 
     Raises
     ------
-    InputError : a required modality is missing; a volume is constant in the region of interest.
+    InputError : a required modality is missing; a volume is constant in the region of interest;
+        structures too small for the model's grid.
     """
     grid, margin = roi.model_geometry, package.grid.margin_mm
     factor = package.grid.supersampling
@@ -82,8 +80,6 @@ def occupancy(
     beyond the source, so the fractions of every voxel sum to 1. ``factor`` samples per axis.
     """
     fine = _supersampled(grid, factor)
-    origin = tuple(o + t for o, t in zip(fine.origin_lps, _TIE_BREAK_MM, strict=True))
-    fine = Geometry(fine.size, fine.spacing_mm, (origin[0], origin[1], origin[2]))
     samples = resample_array(labels.astype(np.uint8), source, fine, nearest=True)
     # One histogram over (voxel, label): the voxel number of a sample is its index, coarsened.
     k, j, i = (np.arange(n) // factor for n in samples.shape)
@@ -146,8 +142,16 @@ def _block_means(array: np.ndarray, factor: int) -> np.ndarray:
 
 def _soft_roi(structures: np.ndarray, grid: Geometry, margin_mm: float) -> np.ndarray:
     """1 within ``margin_mm`` of the structures, falling to 0 over one voxel; float32."""
+    fullest = float(structures.max())
+    if fullest == 0.0:
+        raise InputError(
+            f"The segmented structures fall between the points of the model's grid"
+            f" ({grid.spacing_mm} mm).",
+            "Check that the segmentation is complete.",
+        )
+    # Structures may all be thinner than a voxel.
     distance = ndimage.distance_transform_edt(
-        structures < _STRUCTURE_OCCUPANCY, sampling=grid.spacing_mm[::-1]
+        structures < min(_STRUCTURE_OCCUPANCY, fullest), sampling=grid.spacing_mm[::-1]
     )
     edge = min(grid.spacing_mm)
     soft = np.clip((margin_mm + edge / 2 - distance) / edge, 0.0, 1.0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import InputError
-from .geometry import Geometry, Index, resample_array
+from .geometry import Geometry, Index, Vector, resample_array
 from .model_package import GridSpec, ModelSpec
 from .types import Notice, Segmentation, Study, read_only
 
@@ -79,7 +79,9 @@ def locate_roi(study: Study, package: ModelSpec) -> Roi:
             "Segment the structures that the model needs.",
         )
     caps = column_ends(role_labels)
-    overlap = _check_overlap(role_labels, segmentation.geometry, study.ct.geometry)
+    overlap = _check_overlap(
+        role_labels, segmentation.geometry, study.ct.geometry, study.segmentation.geometry.origin_lps
+    )
     model_geometry = _model_grid(
         segmentation.geometry, caps, package.grid, package.network.total_stride
     )
@@ -174,8 +176,13 @@ def _covering_crop(ct: Geometry, model: Geometry) -> tuple[Index, Index]:
     return (int(start[0]), int(start[1]), int(start[2])), (int(size[0]), int(size[1]), int(size[2]))
 
 
-def _check_overlap(role_labels: np.ndarray, geometry: Geometry, ct: Geometry) -> float:
-    """Part of the segmentation's voxels inside the CT, 0..1; refuses too small a part."""
+def _check_overlap(
+    role_labels: np.ndarray, geometry: Geometry, ct: Geometry, origin_lps: Vector
+) -> float:
+    """Part of the segmentation's voxels inside the CT, 0..1; refuses too small a part.
+
+    ``origin_lps`` : origin of the segmentation as stored, from which its axes run.
+    """
     k, j, i = np.nonzero(role_labels)
     step = max(1, len(i) // _SAMPLE)
     voxels = np.stack([i, j, k], axis=1)[::step]
@@ -193,7 +200,7 @@ def _check_overlap(role_labels: np.ndarray, geometry: Geometry, ct: Geometry) ->
             continue
         # Two ways in which headers go wrong: coordinates of the other convention (LPS for RAS),
         # and an axis that runs backwards from the same origin.
-        mirrored_axis = (points - geometry.origin_lps) * signs + geometry.origin_lps
+        mirrored_axis = (points - origin_lps) * signs + origin_lps
         if max(inside(points * signs), inside(mirrored_axis)) > 0.9:
             axes = " and ".join(
                 name for name, sign in zip(_AXIS_NAMES, signs, strict=True) if sign < 0

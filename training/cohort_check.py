@@ -157,6 +157,7 @@ def information(labels: np.ndarray, features: list[Mapping[str, float]]) -> dict
 
 
 def main() -> None:
+    """Simulate a cohort, measure it and print the table of AUCs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
@@ -167,9 +168,6 @@ def main() -> None:
     with ProcessPoolExecutor(options.workers) as pool:
         rows = list(pool.map(one, range(options.cases), chunksize=4))
     labels = np.array([GRADES.index(grade) for grade, _ in rows])
-    import pickle
-
-    pickle.dump(rows, open("/tmp/sim/rows.pkl", "wb"))  # DEBUG
     print(f"simulated {options.profile} cohort, {options.cases} cases, seed {options.seed}")
     print(
         "observed grades:",

@@ -14,12 +14,18 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from REACTKDLib.model_package import ModelSpec
+from REACTKDLib.networks.onednn import use_onednn
 from REACTKDLib.networks.student import Student, pool
 from REACTKDLib.normalise import to_feature_grid
 
 from .configuration import TrainingConfiguration
 from .metrics import macro_auc
 from .prepare import PreparedCase
+
+
+#: Mirrored views of a case in one step. Cases differ in size, so a batch of cases runs one by one;
+#: two views of each let torch use its fast convolution, which it denies to a single case.
+VIEWS = 2
 
 
 class StandardisedStudent(nn.Module):
@@ -50,6 +56,7 @@ class StandardisedStudent(nn.Module):
         weight = student.head.weight.data / torch.sqrt(variance + self.standardise.eps)
         student.head.bias.data -= weight @ mean
         student.head.weight.data = weight
+        use_onednn(student)
         return student.eval()
 
 
@@ -66,17 +73,26 @@ def batch_of(
     spec: ModelSpec,
     names: Sequence[str],
     device: torch.device,
-    flips: Sequence[int] = (),
+    views: Sequence[Sequence[int]] = ((),),
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Volumes (1, 1, k, j, i) and pooling weights of one case, mirrored along the axes ``flips``."""
+    """Volumes (views, 1, k, j, i) and pooling weights of one case.
 
-    def tensor(array: np.ndarray) -> Tensor:
-        return torch.tensor(np.ascontiguousarray(array), dtype=torch.float32, device=device)[None, None]
+    Every view is the case mirrored along some of the axes (0, 1, 2 = k, j, i); one view, not
+    mirrored, by default.
+    """
 
-    roi = np.flip(case.roi, flips).astype(np.float64)
-    weights = to_feature_grid(roi, spec.network.total_stride)
-    volumes = {n: tensor(np.flip(case.volumes[n], flips).astype(np.float32)) for n in names}
-    return volumes, tensor(weights / weights.sum())
+    def tensor(arrays: list[np.ndarray]) -> Tensor:
+        return torch.tensor(np.stack(arrays), dtype=torch.float32, device=device)[:, None]
+
+    weights = [
+        to_feature_grid(np.flip(case.roi, axes).astype(np.float64), spec.network.total_stride)
+        for axes in views
+    ]
+    volumes = {
+        name: tensor([np.flip(case.volumes[name], axes).astype(np.float32) for axes in views])
+        for name in names
+    }
+    return volumes, tensor([w / w.sum() for w in weights])
 
 
 def pooled_features(
@@ -146,9 +162,9 @@ def train_student(
             pooled = []
             for index in batch:
                 names = _draw_modalities(train[index], how.modality_sets, rng)
-                flips = [axis for axis in range(3) if rng.random() < 0.5]
-                pooled.append(model.pooled(*batch_of(train[index], spec, names, device, flips)))
-            loss = loss_of(model.logits(torch.cat(pooled)), labels[batch])
+                views = [np.flatnonzero(rng.random(3) < 0.5) for _ in range(VIEWS)]
+                pooled.append(model.pooled(*batch_of(train[index], spec, names, device, views)))
+            loss = loss_of(model.logits(torch.cat(pooled)), labels[batch].repeat_interleave(VIEWS))
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,14 @@ from .volumes import add_legend
 
 MIN_RADIUS_MM = 3.0
 MAX_RADIUS_MM = 9.0
+#: Direction from which the graph is best seen, RAS: the front, a little from the right and above.
+VIEW_FROM = np.array([0.28, 0.92, 0.28]) / np.linalg.norm([0.28, 0.92, 0.28])
+
 _CAGE_GAP_MM = 2.0
 _CAGE_WIRE_MM = 0.6
 _TUBE_MM = 0.4
-#: Room that a label takes on a liver seen from the front: to the left, upwards.
-_LABEL_SPACE_MM = (50.0, 15.0)
+#: Width and height of a label beside a liver that fills the view.
+_LABEL_MM = (70.0, 9.0)
 
 
 def node_radii_mm(case: CaseResult) -> dict[str, float]:
@@ -44,13 +48,17 @@ def node_radii_mm(case: CaseResult) -> dict[str, float]:
     return radii
 
 
-def drawn_edges(case: CaseResult, similarity_threshold: float) -> tuple[Edge, ...]:
-    """Edges worth drawing: the regions touch, or are at least ``similarity_threshold`` alike."""
-    return tuple(
+def drawn_edges(case: CaseResult, similarity_threshold: float, count: int) -> tuple[Edge, ...]:
+    """The ``count`` most similar of the edges worth drawing, the most similar first.
+
+    Worth drawing are those whose regions touch, or are at least ``similarity_threshold`` alike.
+    """
+    worth = [
         edge
         for edge in case.graph.edges
         if edge.contact_area_mm2 > 0 or edge.similarity >= similarity_threshold
-    )
+    ]
+    return tuple(sorted(worth, key=lambda edge: -edge.similarity)[:count])
 
 
 def add_graph_glyphs(context: SceneContext, case: CaseResult, run: str) -> Any:
@@ -87,15 +95,14 @@ def add_graph_glyphs(context: SceneContext, case: CaseResult, run: str) -> Any:
 
 
 def add_graph_edges(
-    context: SceneContext, case: CaseResult, run: str, similarity_threshold: float
+    context: SceneContext, case: CaseResult, run: str, edges: Sequence[Edge]
 ) -> Any | None:
-    """A model of one tube per drawn edge, coloured by similarity; None when there is no edge.
+    """A model of one tube per edge, coloured by similarity; None when there is no edge.
 
     Point scalars: ``similarity`` and ``contact_area_mm2``.
     """
     import vtk
 
-    edges = drawn_edges(case, similarity_threshold)
     if not edges:
         return None
     centres = {region.id: region.centroid_ras for region in case.regions}
@@ -125,24 +132,27 @@ def add_graph_edges(
     return node
 
 
+def view_axes() -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors, RAS, to the right and up in a picture seen from ``VIEW_FROM``."""
+    right = np.cross([0.0, 0.0, 1.0], VIEW_FROM)
+    right /= np.linalg.norm(right)
+    return right, np.cross(VIEW_FROM, right)
+
+
 def labelled_regions(case: CaseResult, count: int) -> set[str]:
     """Ids of the regions whose labels are shown: those with the ``count`` largest ``|share|``.
 
-    Without those whose label would cover that of a lesion or of a larger share, seen from the
-    front.
+    Without those whose label would cover that of a lesion or of a larger share, seen from
+    ``VIEW_FROM``.
     """
     pairs = zip(case.regions, case.shares, strict=True)
     leading = sorted(pairs, key=lambda pair: -abs(pair[1].share))[:count]
-    chosen: list[Region] = []
+    chosen: dict[str, np.ndarray] = {}
     for region in sorted((r for r, _ in leading), key=lambda r: r.kind != "lesion"):
-        right, _, superior = region.centroid_ras
-        if not any(
-            abs(right - other.centroid_ras[0]) < _LABEL_SPACE_MM[0]
-            and abs(superior - other.centroid_ras[2]) < _LABEL_SPACE_MM[1]
-            for other in chosen
-        ):
-            chosen.append(region)
-    return {region.id for region in chosen}
+        place = np.stack(view_axes()) @ region.centroid_ras
+        if not any(np.all(np.abs(place - other) < _LABEL_MM) for other in chosen.values()):
+            chosen[region.id] = place
+    return set(chosen)
 
 
 def add_graph_labels(context: SceneContext, case: CaseResult, run: str, count: int) -> Any:
@@ -154,7 +164,7 @@ def add_graph_labels(context: SceneContext, case: CaseResult, run: str, count: i
     node.CreateDefaultDisplayNodes()
     visible = labelled_regions(case, count)
     for region, share in zip(case.regions, case.shares, strict=True):
-        index = node.AddControlPoint(*region.centroid_ras, f"{region.name} {share.share:+.2f}")
+        index = node.AddControlPoint(*region.centroid_ras, f"{region.name} {share.share:+.2g}")
         node.SetNthControlPointDescription(index, region.id)
         node.SetNthControlPointLocked(index, True)
         node.SetNthControlPointVisibility(index, region.id in visible)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -95,13 +95,14 @@ def offscreen_context() -> SceneContext:
 class View:
     """One off-screen view: Slicer's view node drawn by Slicer's displayable managers.
 
-    ``logic`` is a vtkMRMLSliceLogic or a vtkMRMLViewLogic. ``kept`` holds the objects that nothing
-    else keeps alive.
+    ``logic`` is a vtkMRMLSliceLogic or a vtkMRMLViewLogic. ``update`` is called before drawing.
+    ``kept`` holds the objects that nothing else keeps alive.
     """
 
     node: Any
     logic: Any
     window: Any
+    update: Callable[[], None]
     kept: tuple[Any, ...]
 
     @property
@@ -115,6 +116,7 @@ class View:
         import vtk
         from vtk.util.numpy_support import vtk_to_numpy
 
+        self.update()
         self.window.Render()
         grab = vtk.vtkWindowToImageFilter()
         grab.SetInput(self.window)
@@ -209,20 +211,20 @@ def _slice_view(context: SceneContext, name: str, size: tuple[int, int]) -> View
     mapper = vtk.vtkImageMapper()
     mapper.SetColorWindow(255)
     mapper.SetColorLevel(127.5)
-    # Which filter makes the image depends on the layers shown.
-    logic.AddObserver(
-        vtk.vtkCommand.ModifiedEvent,
-        lambda *_: mapper.SetInputConnection(logic.GetImageDataConnection()),
-    )
     image = vtk.vtkActor2D()
     image.SetMapper(mapper)
     image.GetProperty().SetDisplayLocationToBackground()
-    renderer.AddActor2D(image)
+    renderer.AddViewProp(image)
 
     factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
     group = _managers(factory, SLICE_MANAGERS, context, renderer, node)
     logic.SetDisplayableManagerGroup(group)
-    return View(node, logic, window, (renderer, interactor, group, image))
+
+    def update() -> None:
+        # Which filter makes the image depends on the layers shown.
+        mapper.SetInputConnection(logic.GetImageDataConnection())
+
+    return View(node, logic, window, update, (renderer, interactor, group, image))
 
 
 def _threed_view(context: SceneContext, size: tuple[int, int]) -> View:
@@ -248,7 +250,7 @@ def _threed_view(context: SceneContext, size: tuple[int, int]) -> View:
     factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()
     group = _managers(factory, THREED_MANAGERS, context, renderer, node)
     logic.SetDisplayableManagerGroup(group)
-    return View(node, logic, window, (renderer, interactor, group))
+    return View(node, logic, window, lambda: None, (renderer, interactor, group))
 
 
 def _managers(

@@ -70,7 +70,10 @@ class Panel(VTKObservationMixin):  # type: ignore[misc]
         ui.applyButton.connect("clicked()", self.apply)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._on_scene_start_close)
-        self.addObserver(scene, scene.EndCloseEvent, self._on_scene_end_close)
+        # After closing and after loading a scene; late, so that the selectors know its nodes.
+        self.addObserver(
+            scene, scene.EndBatchProcessEvent, self._on_scene_replaced, priority=-1.0
+        )
         self.addObserver(scene, scene.NodeRemovedEvent, self._on_node_removed)
         self.update()
 
@@ -106,7 +109,7 @@ class Panel(VTKObservationMixin):  # type: ignore[misc]
             validation(self.parameters, self._package) if self.parameters else (False, "")
         )
         self.ui.applyButton.enabled = ready
-        self._say(reason or self._package_problem)
+        self._say(self._package_problem or reason)
 
     def apply(self) -> ShownCase | None:
         """Run with the current parameters; None when that failed, and the panel says why."""
@@ -250,8 +253,9 @@ class Panel(VTKObservationMixin):  # type: ignore[misc]
         self._disconnect_parameters()
         self.results.clear()
 
-    def _on_scene_end_close(self, caller: Any, event: str) -> None:
+    def _on_scene_replaced(self, caller: Any, event: str) -> None:
         if self._entered:
+            self._disconnect_parameters()
             self._connect_parameters()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)

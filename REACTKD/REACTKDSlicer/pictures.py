@@ -11,13 +11,13 @@ from REACTKDLib.types import RESEARCH_USE, CaseResult
 
 from .context import SceneContext
 from .drawing import Label, with_labels
+from .graph_nodes import VIEW_FROM, view_axes
 from .offscreen import SLICE_ORIENTATIONS, OffscreenViews, View
 from .scene_nodes import CaseNodes, jump_to_attention
 
-#: The regions fill this part of a picture's smaller side.
+#: The regions fill this part of a picture.
 _FILL = 0.72
-#: From where the camera looks at the liver, RAS: from the front, a little from the right and above.
-_CAMERA_DIRECTION = np.array([0.28, 0.92, 0.28]) / np.linalg.norm([0.28, 0.92, 0.28])
+_FILL_3D = 0.95
 _RULER_HEIGHT = 26  # pixels at the bottom edge that Slicer's ruler takes
 _GAP = 6
 _BACKGROUND = (0.07, 0.08, 0.11)
@@ -40,7 +40,7 @@ def draw_pictures(
         tiles[SLICE_ORIENTATIONS[name].lower()] = with_labels(view.image(), _slice_labels(view))
     _frame_threed(views.threed, bounds)
     tiles["3d"] = with_labels(
-        views.threed.image(), [_title("Region graph"), *_edge_letters(*_camera_axes())]
+        views.threed.image(), [_title("Region graph"), *_edge_letters(*view_axes())]
     )
     pictures = {name: with_labels(tile, [_use_label(case)]) for name, tile in tiles.items()}
     return {**pictures, "overview": _overview(case, list(tiles.values()))}
@@ -100,11 +100,13 @@ def _title(text: str) -> Label:
     return Label(text, 0.0, 0.0, size=20, bold=True)
 
 
-def _use_label(case: CaseResult) -> Label:
-    """Below the title: what the picture may be used for."""
+def _use_label(case: CaseResult, down: int = 30) -> Label:
+    """What the picture may be used for; below the title."""
     if case.simulated_model:
-        return Label(f"Simulated model. {RESEARCH_USE}", 0.0, 0.0, down=30, size=15, color=_AMBER)
-    return Label(RESEARCH_USE, 0.0, 0.0, down=30, size=15, color=_GREY)
+        text, color = f"Model trained on simulated data. {RESEARCH_USE}", _AMBER
+    else:
+        text, color = RESEARCH_USE, _GREY
+    return Label(text, 0.0, 0.0, down=down, size=15, color=color)
 
 
 def _frame_threed(view: View, bounds: np.ndarray) -> None:
@@ -118,27 +120,25 @@ def _frame_threed(view: View, bounds: np.ndarray) -> None:
     camera = managers.GetDisplayableManagerByClassName(
         "vtkMRMLCameraDisplayableManager"
     ).GetCameraNode()
-    centre = bounds.mean(axis=0)
-    radius = float(np.linalg.norm(bounds[1] - bounds[0]) / 2)
-    half_angle = np.deg2rad(camera.GetViewAngle() / 2)
-    # The box's corners are empty, so its bounding sphere may reach over the edge.
-    position = centre + _CAMERA_DIRECTION * (0.74 * radius / np.sin(half_angle))
+    right, up = view_axes()
+    size = bounds[1] - bounds[0]
+    half_width, half_height, half_depth = (
+        np.abs([right, up, VIEW_FROM]) @ size / 2  # of the box as the camera sees it
+    )
+    visible = _FILL_3D * np.tan(np.deg2rad(camera.GetViewAngle() / 2))
+    distance = max(half_width, half_height) / visible + half_depth / 2
+    # To the left of the middle: the legends are on the right.
+    centre = bounds.mean(axis=0) + right * 0.07 * half_width
     camera.SetFocalPoint(*centre)
-    camera.SetPosition(*position)
+    camera.SetPosition(*(centre + VIEW_FROM * distance))
     camera.SetViewUp(0.0, 0.0, 1.0)
     camera.ResetClippingRange()
-
-
-def _camera_axes() -> tuple[np.ndarray, np.ndarray]:
-    """RAS directions to the right and up in the 3D picture."""
-    superior = np.array([0.0, 0.0, 1.0])
-    return np.cross(superior, _CAMERA_DIRECTION), superior
 
 
 def _overview(case: CaseResult, pictures: list[np.ndarray]) -> np.ndarray:
     """Four pictures of one size in two rows under a header with the probabilities."""
     height, width, _ = pictures[0].shape
-    header_height = 72
+    header_height = 104
     canvas = np.full(
         (header_height + 2 * height + _GAP, 2 * width + _GAP, 3),
         np.round(np.multiply(_BACKGROUND, 255)).astype(np.uint8),
@@ -148,9 +148,14 @@ def _overview(case: CaseResult, pictures: list[np.ndarray]) -> np.ndarray:
         left = (number % 2) * (width + _GAP)
         canvas[top : top + height, left : left + width] = picture
     likely_first = sorted(case.classes, key=lambda c: -case.probabilities[c.name])
-    odds = "   ".join(f"{c.title} {case.probabilities[c.name]:.0%}" for c in likely_first)
+    odds = "    ".join(f"{c.title} {case.probabilities[c.name]:.0%}" for c in likely_first)
+    heading = f"{case.case_id}: {case.task_title}"
     canvas[:header_height] = with_labels(
         canvas[:header_height],
-        [Label(f"{case.task_title}:  {odds}", 0.0, 0.0, size=24, bold=True), _use_label(case)],
+        [
+            Label(heading, 0.0, 0.0, size=17, color=_GREY),
+            Label(odds, 0.0, 0.0, down=26, size=24, bold=True),
+            _use_label(case, down=62),
+        ],
     )
     return canvas

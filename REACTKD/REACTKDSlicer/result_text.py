@@ -70,4 +70,5 @@ def region_rows(result: CaseResult) -> tuple[RegionRow, ...]:
 
 
 def _percent(probability: float) -> str:
-    return f"{100 * probability:.0f} %"
+    # No-break space: a number and its unit stay on one line.
+    return f"{100 * probability:.0f}\N{NO-BREAK SPACE}%"

@@ -13,7 +13,8 @@ from REACTKDLib.model_package import ModelPackage
 from . import result_text
 from .logic import ShownCase
 
-_ID_ROLE = qt.Qt.UserRole
+_SORT_ROLE = qt.Qt.UserRole
+_REGION_ROLE = qt.Qt.UserRole + 1
 
 
 class ResultsView:
@@ -22,16 +23,16 @@ class ResultsView:
     def __init__(self, ui: Any) -> None:
         self.ui = ui
         self.shown: ShownCase | None = None
-        table = ui.regionTable
-        table.setColumnCount(4)
-        table.setHorizontalHeaderLabels(
-            [_("Region"), _("Volume (ml)"), _("Mean (HU)"), _("Share (logit)")]
+        # Cells show rounded text and sort by the number behind it.
+        self._model = qt.QStandardItemModel(ui.regionTable)
+        self._sorted = qt.QSortFilterProxyModel(ui.regionTable)
+        self._sorted.setSourceModel(self._model)
+        self._sorted.setSortRole(_SORT_ROLE)
+        ui.regionTable.setModel(self._sorted)
+        ui.regionTable.verticalHeader().hide()
+        ui.regionTable.selectionModel().connect(
+            "currentRowChanged(QModelIndex,QModelIndex)", self._on_row_chosen
         )
-        header = table.horizontalHeader()
-        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        table.verticalHeader().hide()
-        table.connect("currentCellChanged(int,int,int,int)", self._on_row_chosen)
         self.clear()
 
     def show(self, shown: ShownCase, package: ModelPackage | None) -> None:
@@ -53,7 +54,7 @@ class ResultsView:
         """Show no result; the nodes in the scene stay."""
         self.shown = None
         self.ui.resultsGroup.visible = False
-        self.ui.regionTable.setRowCount(0)
+        self._model.clear()
 
     def forget(self, node: Any) -> None:
         """Clear when a removed ``node`` was part of what is shown."""
@@ -72,22 +73,36 @@ class ResultsView:
                 composite.SetForegroundOpacity(opacity)
 
     def _fill_table(self, rows: tuple[result_text.RegionRow, ...]) -> None:
-        table = self.ui.regionTable
-        table.setSortingEnabled(False)  # rows would move while they are filled
-        table.setRowCount(len(rows))
-        for index, row in enumerate(rows):
-            name = qt.QTableWidgetItem(row.name)
-            name.setData(_ID_ROLE, row.region_id)
+        headings = (
+            (_("Region"), _("Name of the region")),
+            (_("ml"), _("Volume of the region")),
+            (_("HU"), _("Mean CT number of the region")),
+            (_("Share"), _("What the region adds to the decision, in logit units")),
+        )
+        for column, (title, explanation) in enumerate(headings):
+            heading = qt.QStandardItem(title)
+            heading.setToolTip(explanation)
+            self._model.setHorizontalHeaderItem(column, heading)
+        for row in rows:
+            name = qt.QStandardItem(row.name)
+            name.setData(row.name, _SORT_ROLE)
+            name.setData(row.region_id, _REGION_ROLE)
             name.setToolTip(row.name)
-            table.setItem(index, 0, name)
-            numbers = ((row.volume_ml, 1), (row.mean_hu, 0), (row.share, 2))
-            for column, (value, digits) in enumerate(numbers, start=1):
-                table.setItem(index, column, _number_item(value, digits))
-        table.setSortingEnabled(True)
+            self._model.appendRow(
+                [
+                    name,
+                    _number_item(row.volume_ml, ".1f"),
+                    _number_item(row.mean_hu, ".0f"),
+                    _number_item(row.share, "+.2f"),
+                ]
+            )
+        self._sorted.sort(-1)  # back to the order of the rows, the largest share first
+        header = self.ui.regionTable.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
 
-    def _on_row_chosen(self, row: int, column: int, previous_row: int, previous: int) -> None:
-        item = self.ui.regionTable.item(row, 0) if row >= 0 else None
-        region_id = item.data(_ID_ROLE) if item is not None else None
+    def _on_row_chosen(self, current: Any, previous: Any) -> None:
+        region_id = current.sibling(current.row(), 0).data(_REGION_ROLE)
         if self.shown is None or region_id is None:
             return
         region = next(r for r in self.shown.result.regions if r.id == region_id)
@@ -99,11 +114,10 @@ class ResultsView:
         )
 
 
-def _number_item(value: float | None, digits: int) -> Any:
-    """A right-aligned cell that sorts as a number."""
-    item = qt.QTableWidgetItem()
+def _number_item(value: float | None, form: str) -> Any:
+    """A right-aligned cell; empty without a value."""
+    item = qt.QStandardItem("" if value is None else format(value, form))
     if value is not None:
-        # A float, rounded: a text would sort "10" before "9".
-        item.setData(qt.Qt.DisplayRole, round(value, digits) if digits else round(value))
+        item.setData(value, _SORT_ROLE)
     item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
     return item

@@ -6,6 +6,7 @@ the run again can replace its nodes and leaves nothing behind.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -14,10 +15,17 @@ from .context import SceneContext
 RUN_ATTRIBUTE = "REACTKD.case"
 ROLE_ATTRIBUTE = "REACTKD.role"
 
+_UNSAFE_IN_FILE_NAMES = re.compile(r"[^\w .,()+-]")
+
 
 def add_node(context: SceneContext, class_name: str, run: str, role: str) -> Any:
-    """A new node named after ``run`` and ``role``, marked as belonging to ``run``."""
-    node = context.scene.AddNewNodeByClass(class_name, f"{run} {role}")
+    """A new node named after ``run`` and ``role``, marked as belonging to ``run``.
+
+    Files in a saved scene are called after their nodes, and Slicer writes an ampersand there in a
+    way that it cannot read back; so the name has only letters, digits and harmless signs.
+    """
+    name = _UNSAFE_IN_FILE_NAMES.sub("_", f"{run} {role}")
+    node = context.scene.AddNewNodeByClass(class_name, name)
     node.SetAttribute(RUN_ATTRIBUTE, run)
     node.SetAttribute(ROLE_ATTRIBUTE, role)
     return node

@@ -12,7 +12,7 @@ from REACTKDLib.geometry import Vector, geometry_from_ijk_to_ras
 from REACTKDLib.types import CaseResult, Volume
 
 from .context import SceneContext
-from .graph_nodes import add_graph_edges, add_graph_glyphs, add_graph_labels
+from .graph_nodes import add_graph_edges, add_graph_glyphs, add_graph_labels, drawn_edges
 from .region_nodes import add_regions
 from .run_nodes import RUN_ATTRIBUTE, file_in_folder, remove_run
 from .text_nodes import add_region_table, add_summary
@@ -30,6 +30,7 @@ class SceneStyle:
     attention_floor : attention below this fraction of its maximum is hidden, 0..1.
     attention_opacity : of the attention over the CT, 0..1.
     similarity_threshold : edges of regions that do not touch are drawn from this cosine on.
+    edge_count : how many edges are drawn at most, the most similar first.
     label_count : how many regions, those with the largest absolute shares, show their label.
     """
 
@@ -38,6 +39,7 @@ class SceneStyle:
     attention_floor: float = 0.2
     attention_opacity: float = 0.5
     similarity_threshold: float = 0.9
+    edge_count: int = 16
     label_count: int = 5
 
 
@@ -94,11 +96,12 @@ def show_case(
 def _add_nodes(
     context: SceneContext, case: CaseResult, ct_node: Any, run: str, style: SceneStyle
 ) -> CaseNodes:
+    edges = drawn_edges(case, style.similarity_threshold, style.edge_count)
     nodes = {
         "attention": add_attention(context, case, run, style.attention_floor),
         "regions": add_regions(context, case, ct_node, run),
         "glyphs": add_graph_glyphs(context, case, run),
-        "edges": add_graph_edges(context, case, run, style.similarity_threshold),
+        "edges": add_graph_edges(context, case, run, edges),
         "labels": add_graph_labels(context, case, run, style.label_count),
         "table": add_region_table(context, case, run),
         "summary": add_summary(context, case, run),

@@ -37,6 +37,9 @@ def add_summary(context: SceneContext, case: CaseResult, run: str) -> Any:
     return node
 
 
+#: Slicer's table file has no escape for these, and a name with one would not survive saving.
+_TABLE_FILE_SIGNS = str.maketrans({'"': "'", "\t": " ", "\r": " ", "\n": " "})
+
 #: Column name, unit label, description. Text columns have no unit label.
 _COLUMNS = (
     ("Region", None, "Name of the region"),
@@ -61,7 +64,7 @@ def add_region_table(context: SceneContext, case: CaseResult, run: str) -> Any:
 
     rows: list[tuple[str | float | None, ...]] = [
         (
-            region.name,
+            region.name.translate(_TABLE_FILE_SIGNS),
             region.kind,
             region.volume_ml,
             region.mean_hu,

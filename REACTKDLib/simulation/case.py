@@ -117,7 +117,7 @@ def simulate_case(
 
     Raises
     ------
-    OptionError : a tracer that cannot be simulated.
+    OptionError : a tracer that cannot be simulated, or a lesion that finds no room in the liver.
     """
     for tracer in pet:
         if tracer not in TRACERS:
@@ -169,20 +169,22 @@ def simulate_case(
 
 
 def build_scene(parameters: CaseParameters) -> Scene:
-    """Anatomy with lesions, independent of any grid and of the noise seed."""
+    """Anatomy with lesions, independent of any grid and of the noise seed.
+
+    Raises
+    ------
+    OptionError : a lesion that finds no room in the liver.
+    """
     anatomy = build_anatomy(parameters)
-    seeds = np.random.SeedSequence(parameters.anatomy_seed).spawn(6 + len(parameters.lesions))[4:]
-    texture = liver_texture(parameters, anatomy.liver, np.random.default_rng(seeds[0]))
+    # The first four children belong to build_anatomy.
+    children = np.random.SeedSequence(parameters.anatomy_seed).spawn(5 + len(parameters.lesions))
+    texture = liver_texture(parameters, anatomy.liver, np.random.default_rng(children[4]))
     centres = place_lesions(parameters, anatomy)
-    blockers = [anatomy.organs["ivc"]]
     lesions: list[LesionFields] = []
-    for lesion, centre, child in zip(parameters.lesions, centres, seeds[1:], strict=False):
-        others = [earlier.shape for earlier in lesions]
-        lesions.append(
-            build_lesion(
-                lesion, centre, anatomy.liver, blockers + others, np.random.default_rng(child)
-            )
-        )
+    for number, lesion in enumerate(parameters.lesions):
+        taken = [anatomy.organs["ivc"], *(earlier.shape for earlier in lesions)]
+        rng = np.random.default_rng(children[5 + number])
+        lesions.append(build_lesion(lesion, centres[number], anatomy.liver, taken, rng))
     cysts = tuple(
         build_cyst(centre, cyst.radius_mm, anatomy.liver)
         for cyst, centre in zip(parameters.cysts, centres[len(lesions) :], strict=True)

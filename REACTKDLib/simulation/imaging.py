@@ -124,6 +124,9 @@ def render_ct(scene: Scene, grid: Geometry, noise_rng: np.random.Generator | Non
     for cyst in scene.cysts:
         canvas.paint(cyst, hu["cyst"])
     for lesion in scene.lesions:
+        gain = lesion.parameters.signs.peritumoral_hu * weights["peritumoral"]
+        canvas.add(lesion.peritumoral, gain)
+    for lesion in scene.lesions:
         _paint_lesion_ct(canvas, lesion, hu, weights)
     canvas.paint(anatomy.fixed["column"], hu["column"])
     canvas.paint(anatomy.fixed["canal"], hu["canal"])
@@ -158,7 +161,6 @@ def _paint_lesion_ct(
 ) -> None:
     signs = lesion.parameters.signs
     contrast = signs.arterial_hu * weights["arterial"] - signs.washout_hu * weights["washout"]
-    canvas.add(lesion.peritumoral, signs.peritumoral_hu * weights["peritumoral"])
     canvas.paint(lesion.shape, lesion.mosaic, gain=signs.mosaic_hu, base=hu["liver"] + contrast)
     canvas.blend(lesion.necrosis, hu["necrosis"])
     if signs.capsule_hu > 0:

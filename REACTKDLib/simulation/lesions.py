@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import OptionError
 from ..geometry import Vector
 from .anatomy import Anatomy
 from .fields import FAR_MM, Field, Lattice, ellipsoid, smooth_noise
@@ -57,9 +58,14 @@ def place_lesions(parameters: CaseParameters, anatomy: Anatomy) -> list[Vector]:
 
 
 def build_lesion(
-    lesion: Lesion, centre: Vector, liver: Field, blockers: list[Field], rng: np.random.Generator
+    lesion: Lesion, centre: Vector, liver: Field, taken: list[Field], rng: np.random.Generator
 ) -> LesionFields:
-    """Fields of ``lesion`` at ``centre``, kept inside ``liver`` and out of ``blockers``."""
+    """Fields of ``lesion`` at ``centre``, kept inside ``liver`` and off what is ``taken``.
+
+    Raises
+    ------
+    OptionError : nothing of the lesion is left.
+    """
     signs = lesion.signs
     mean_radius = float(np.mean(lesion.radii_mm))
     reach = 1.35 * max(lesion.radii_mm) + 14 + (12 if signs.satellites else 0)
@@ -85,15 +91,20 @@ def build_lesion(
     liver_here = liver.over(at.geometry)
     limit = liver_here + 1.5
     parenchyma = np.clip(0.5 - liver_here, 0, 1)
-    for blocker in blockers:
-        limit = np.maximum(limit, 2 - blocker.over(at.geometry))
+    for occupied in taken:
+        limit = np.maximum(limit, 2 - occupied.over(at.geometry))
     shape, main = np.maximum(shape, limit), np.maximum(main, limit)
 
     depth = np.maximum(-main, 0) / mean_radius
     core = depth + 0.16 * noise(max(8.0, 0.5 * mean_radius))
     inside = main < 0
+    if not inside.any():
+        raise OptionError(
+            f"A lesion of radii {lesion.radii_mm} mm finds no room at {lesion.position}.",
+            "Move it, or make it or its neighbours smaller.",
+        )
     necrosis = np.zeros_like(main)
-    if signs.necrosis > 0 and inside.any():
+    if signs.necrosis > 0:
         edge = np.quantile(core[inside], 1 - signs.necrosis)
         necrosis = np.clip(0.5 + (core - edge) / 0.14, 0, 1) * np.clip(-main / 2, 0, 1)
     capsule = np.clip(1.3 - np.abs(main + 0.3 * _CAPSULE_MM) / (0.5 * _CAPSULE_MM), 0, 1)
@@ -103,8 +114,7 @@ def build_lesion(
     peritumoral = np.where(main > 0, np.clip(1 - main / RIM_MM, 0, 1), 0) * wedge * parenchyma
     # Nodules of about 1 cm with plateaus inside: a squashed noise, not a cloudy one.
     mosaic = np.tanh(1.8 * noise(float(np.clip(0.5 * mean_radius, 8.0, 15.0))))
-    if inside.any():
-        mosaic = (mosaic - mosaic[inside].mean()) / max(float(mosaic[inside].std()), 1e-3)
+    mosaic = (mosaic - mosaic[inside].mean()) / max(float(mosaic[inside].std()), 1e-3)
 
     def weight(values: np.ndarray) -> Field:
         return Field(values.astype(np.float32), at.geometry, outside=0.0)

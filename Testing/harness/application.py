@@ -8,6 +8,7 @@ import importlib.util
 import os
 import sys
 import tempfile
+import traceback
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -186,12 +187,16 @@ def installed() -> Iterator[Harness]:
             QtCore.QSettings.defaultFormat(), QtCore.QSettings.Scope.UserScope, settings
         )
         ctk_widgets.DIALOGS.clear()
-        path = list(sys.path)
+        path, python_modules = list(sys.path), dict(sys.modules)
         try:
-            yield Harness(slicer.mrmlScene, slicer.app, ctk_widgets.DIALOGS)
+            with _errors_of_callbacks() as errors:
+                yield Harness(slicer.mrmlScene, slicer.app, ctk_widgets.DIALOGS)
+                _unload_modules(modules)
+                slicer.mrmlScene.Clear(True)
         finally:
             sys.path[:] = path
-            slicer.mrmlScene.Clear(True)
+            sys.modules.update(python_modules)  # a reload of the module has replaced some
+    assert not errors, "".join(errors)
 
 
 def _refuse_broken_pyside(version: str) -> None:
@@ -200,6 +205,29 @@ def _refuse_broken_pyside(version: str) -> None:
             "PySide6 6.12.0 loses a reference to None at every slot call, which ends Python before"
             " 3.12 with a crash. Install another version: pip install 'PySide6-Essentials<6.12'"
         )
+
+
+@contextlib.contextmanager
+def _errors_of_callbacks() -> Iterator[list[str]]:
+    """Tracebacks of exceptions in VTK observers and Qt slots, which nobody can catch."""
+    errors: list[str] = []
+    before = sys.excepthook
+
+    def keep(*error: Any) -> None:
+        errors.append("".join(traceback.format_exception(*error)))
+
+    sys.excepthook = keep
+    try:
+        yield errors
+    finally:
+        sys.excepthook = before
+
+
+def _unload_modules(modules: Any) -> None:
+    """What Slicer does with scripted modules when it ends."""
+    for name, widget in vars(modules).items():
+        if name.endswith("Widget"):
+            widget.cleanup()
 
 
 def _on_scene(module_logic: Any, application_logic: Any) -> Any:

@@ -134,7 +134,7 @@ def test_linear_resampling_is_exact_for_a_linear_field():
 
 def test_nearest_resampling_takes_the_nearest_voxel_and_keeps_the_type():
     labels = np.random.default_rng(0).integers(0, 200, CT_GRID.array_shape).astype(np.uint8)
-    target = grid_around((12.0, -8.0, 19.0), (9, 8, 7), (4.1, 3.3, 6.2), (-20, 15, 40))
+    target = grid_around((12.7, -8.4, 19.2), (9, 8, 7), (4.1, 3.3, 6.2), (-20, 15, 40))
     result = resample_array(labels, CT_GRID, target, nearest=True)
     image = itk_image(CT_GRID)
     for k, j, i in np.ndindex(result.shape):

@@ -60,17 +60,25 @@ def test_the_models_grid_is_the_box_of_the_segmented_voxels_and_the_margin(ct_st
         assert (size - stride) * spacing < extent  # not a stride more than needed
 
 
-def test_the_crop_is_a_part_of_the_ct_that_covers_the_models_grid(ct_study, spec):
-    roi = locate_roi(ct_study, spec)
-    ct = ct_study.ct
+def test_the_crop_is_a_part_of_the_ct_that_covers_the_models_grid(spec):
+    large = grid_around((10.0, -4.0, 25.0), (72, 66, 49), (3.9, 4.2, 5.6), (6.0, -9.0, 14.0))
+    study = PHANTOM.study(large)
+    roi = locate_roi(study, spec)
+    ct = study.ct
     assert np.allclose(roi.geometry.origin_lps, ct.geometry.lps_from_ijk(roi.crop_start))
     assert ct.array[roi.slices].shape == roi.geometry.array_shape
-    assert np.prod(roi.geometry.size) < np.prod(ct.geometry.size)
-    inside = ct.geometry.ijk_from_lps(roi.model_geometry.corners_lps())
-    low, high = np.array(roi.crop_start), np.add(roi.crop_start, roi.geometry.size) - 1
-    clipped = np.clip(inside, 0, np.array(ct.geometry.size) - 1)
-    assert np.all(clipped >= low - 1e-9)
-    assert np.all(clipped <= high + 1e-9)
+    assert np.prod(roi.geometry.size) < 0.6 * np.prod(ct.geometry.size)
+    corners = ct.geometry.ijk_from_lps(roi.model_geometry.corners_lps())
+    assert np.all(corners.min(axis=0) >= roi.crop_start)
+    assert np.all(corners.max(axis=0) <= np.add(roi.crop_start, roi.geometry.size) - 1)
+
+
+def test_the_crop_ends_where_the_ct_ends(ct_study, spec):
+    short = CT_GRID.crop((9, 0, 5), (33, 41, 20))
+    roi = locate_roi(PHANTOM.study(short, CT_GRID), spec)
+    assert np.all(np.array(roi.crop_start) >= 0)
+    assert np.all(np.add(roi.crop_start, roi.geometry.size) <= short.size)
+    assert roi.crop_start[0] == roi.crop_start[2] == 0
 
 
 def test_labels_are_numbered_by_role_whatever_their_values(ct_study, spec):

@@ -1,0 +1,58 @@
+"""Table and summary say what the case result says."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+from REACTKDSlicer.text_nodes import SIMULATED_MODEL, summary_text
+
+from REACTKDLib.types import RESEARCH_USE
+
+
+def cell(node, row: int, column: str):
+    return node.GetTable().GetColumnByName(column).GetValue(row)
+
+
+def test_table_cells_equal_the_result(case, shown):
+    _, nodes = shown
+    table = nodes.table
+    assert table.GetNumberOfRows() == len(case.regions) + 1
+    for row, (region, share) in enumerate(case.ranked):
+        assert cell(table, row, "Region") == region.name
+        assert cell(table, row, "Kind") == region.kind
+        assert cell(table, row, "Volume (ml)") == region.volume_ml
+        assert cell(table, row, "Mean (HU)") == region.mean_hu
+        assert cell(table, row, "SD (HU)") == region.sd_hu
+        assert cell(table, row, "Share (logit)") == share.share
+        assert cell(table, row, "Share per ml (logit/ml)") == share.share_per_ml
+        assert cell(table, row, "Spatial attention (0-1)") == share.attention
+        diameter = cell(table, row, "Longest diameter (mm)")
+        if region.longest_diameter_mm is None:
+            assert math.isnan(diameter)
+        else:
+            assert diameter == region.longest_diameter_mm
+    assert table.GetColumnUnitLabel("Volume (ml)") == "ml"
+    assert table.GetLocked()
+
+
+def test_table_shares_sum_to_the_contrast(case, shown):
+    _, nodes = shown
+    total = sum(cell(nodes.table, row, "Share (logit)") for row in range(len(case.regions) + 1))
+    assert total == pytest.approx(case.contrast - case.reference_contrast)
+
+
+def test_summary_has_probabilities_notices_and_the_intended_use(case, shown):
+    _, nodes = shown
+    text = nodes.summary.GetText()
+    assert "Moderately differentiated: 71.0%" in text
+    assert "Warning: This CT is unlike the training set." in text
+    assert SIMULATED_MODEL in text
+    assert text.endswith(RESEARCH_USE)
+
+
+def test_a_model_trained_on_patients_is_not_called_simulated(case):
+    text = summary_text(dataclasses.replace(case, simulated_model=False))
+    assert "imulated" not in text
+    assert RESEARCH_USE in text
