@@ -117,7 +117,8 @@ def _load(path: Path, weights_sha256: str, device: str) -> Classifier:
     package = load_package(path)
     if package.weights_sha256 != weights_sha256:
         raise ModelPackageError(f"{package.name} changed while in use.", "Start again.")
-    network = Student(package.modality_names, len(package.classes), package.network)
+    with torch.random.fork_rng(devices=[]):  # random weights, replaced at once
+        network = Student(package.modality_names, len(package.classes), package.network)
     try:
         tensors = load_file(package.weights_path)
         state = {k: v for k, v in tensors.items() if not k.startswith(STATISTICS)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ import numpy as np
 import torch
 
 from REACTKDLib.model_package import (
+    METADATA,
     ModalitySetStatistics,
     ModelPackage,
     ModelSpec,
     TrainingRanges,
     modality_set_key,
     spec_from_section,
+    write_checksums,
 )
 from REACTKDLib.networks.student import Student
 from REACTKDLib.normalise import normalise
@@ -107,3 +111,16 @@ def _pooled(student: Student, spec: ModelSpec, study: Study, names: tuple[str, .
     volumes = {n: torch.tensor(np.array(model_input.volumes[n]))[None, None] for n in names}
     with torch.inference_mode():
         return student(volumes).pooled[0].double().numpy()
+
+
+def altered_copy(
+    package: ModelPackage, folder: Path, change: Callable[[dict[str, Any]], None] | None = None
+) -> Path:
+    """A copy of a package with ``change`` applied to its metadata and new checksums."""
+    shutil.copytree(package.path, folder)
+    if change is not None:
+        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+        change(metadata)
+        (folder / METADATA).write_text(json.dumps(metadata), encoding="utf-8")
+    write_checksums(folder)
+    return folder

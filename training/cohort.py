@@ -162,7 +162,7 @@ def _lesion(u: float, diameter_mm: float, cirrhosis: float, rng: np.random.Gener
         necrosis=float(rng.uniform(0.08, 0.4)) if necrosis else 0.0,
         irregularity=float(np.clip(scattered(m.irregularity, u), 0, 1)),
         satellites=min(4, int(rng.poisson(m.satellites * u**2))),
-        peritumoral_hu=float(rng.uniform(8, 24)) if shows(*m.peritumoral_logit, u) else 0.0,
+        peritumoral_hu=float(rng.uniform(10, 26)) if shows(*m.peritumoral_logit, u) else 0.0,
     )
     # FDG rises late: about half of all tumours hardly trap it. Acetate fades early.
     negative = rng.uniform() < m.fdg_negative

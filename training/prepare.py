@@ -19,9 +19,8 @@ from REACTKDLib.checks import InputStatistics, check_ct
 from REACTKDLib.model_package import ModelSpec
 from REACTKDLib.normalise import normalise
 from REACTKDLib.roi import locate_roi
-from REACTKDLib.simulation import TRACERS, simulate_case
 
-from .cohort import sample_case_parameters
+from .cohort import sample_case_parameters, simulate_cohort_case
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +61,7 @@ def _prepare_one(spec: ModelSpec, profile: str, seed: int, cache: Path, index: i
     if path.exists():
         return path
     parameters = sample_case_parameters(profile, index, seed)
-    tracers = TRACERS if profile == "internal" else ()
-    case = simulate_case(parameters, seed * 100_000 + index, pet=tracers)
+    case = simulate_cohort_case(parameters, profile, index, seed)
     study = case.study()
     roi = locate_roi(study, spec)
     statistics = check_ct(study, roi, spec)

@@ -143,7 +143,7 @@ class SlicerInstaller:
                 _("The extension PyTorch is not installed in Slicer."),
                 _("Install it in the Extensions Manager, restart Slicer and press Apply again."),
             )
-        import PyTorchUtils  # type: ignore[import-not-found]
+        import PyTorchUtils
 
         logic = PyTorchUtils.PyTorchUtilsLogic()
         torch = logic.installTorch(askConfirmation=False, torchVersionRequirement=specifier)

@@ -41,13 +41,14 @@ def with_labels(image: np.ndarray, labels: Iterable[Label]) -> np.ndarray:
     result = image.copy()
     height, width, _ = image.shape
     for label in labels:
-        opacity = _text_opacity(label)[: height - 2 * _MARGIN, : width - 2 * _MARGIN]
+        opacity = _text_opacity(label)
         rows, columns = opacity.shape
-        top = _MARGIN + round((height - 2 * _MARGIN - rows) * label.y) + label.down
-        left = _MARGIN + round((width - 2 * _MARGIN - columns) * label.x)
+        top = max(0, _MARGIN + round((height - 2 * _MARGIN - rows) * label.y) + label.down)
+        left = max(0, _MARGIN + round((width - 2 * _MARGIN - columns) * label.x))
         for shift, color in ((1, (0, 0, 0)), (0, label.color)):
             area = result[top + shift : top + shift + rows, left + shift : left + shift + columns]
-            area[...] = area + (np.asarray(color) - area) * opacity[..., None]
+            visible = opacity[: area.shape[0], : area.shape[1], None]  # the rest is cut off
+            area[...] = area + (np.asarray(color) - area) * visible
     return result
 
 

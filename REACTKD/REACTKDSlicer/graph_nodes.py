@@ -164,7 +164,7 @@ def add_graph_labels(context: SceneContext, case: CaseResult, run: str, count: i
     node.CreateDefaultDisplayNodes()
     visible = labelled_regions(case, count)
     for region, share in zip(case.regions, case.shares, strict=True):
-        index = node.AddControlPoint(*region.centroid_ras, f"{region.name} {share.share:+.2g}")
+        index = node.AddControlPoint(*region.centroid_ras, f"{region.name} {share.share:+.3g}")
         node.SetNthControlPointDescription(index, region.id)
         node.SetNthControlPointLocked(index, True)
         node.SetNthControlPointVisibility(index, region.id in visible)
@@ -172,7 +172,7 @@ def add_graph_labels(context: SceneContext, case: CaseResult, run: str, count: i
     display = node.GetDisplayNode()
     display.SetUseGlyphScale(False)
     display.SetGlyphSize(2.0)
-    display.SetTextScale(3.2)
+    display.SetTextScale(2.6)
     display.SetColor(1.0, 1.0, 1.0)
     display.SetSelectedColor(1.0, 1.0, 1.0)
     display.SetPropertiesLabelVisibility(False)

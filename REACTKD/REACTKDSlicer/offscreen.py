@@ -137,8 +137,11 @@ class OffscreenViews:
     threed: View
 
 
-def offscreen_views(context: SceneContext, size: tuple[int, int] = (800, 800)) -> OffscreenViews:
-    """Views on ``context.scene``, each ``size`` (width, height) pixels.
+@contextmanager
+def offscreen_views(
+    context: SceneContext, size: tuple[int, int] = (800, 800)
+) -> Iterator[OffscreenViews]:
+    """Views on ``context.scene``, each ``size`` (width, height) pixels, for a ``with`` block.
 
     Make them before the nodes are shown: colour legends react only to nodes added later.
 
@@ -146,8 +149,28 @@ def offscreen_views(context: SceneContext, size: tuple[int, int] = (800, 800)) -
     ------
     EnvironmentProblem : no off-screen OpenGL.
     """
-    slices = {name: _slice_view(context, name, size) for name in SLICE_ORIENTATIONS}
-    return OffscreenViews(MappingProxyType(slices), _threed_view(context, size))
+    views: list[View] = []
+    try:
+        views += [_slice_view(context, name, size) for name in SLICE_ORIENTATIONS]
+        views.append(_threed_view(context, size))
+        slices = dict(zip(SLICE_ORIENTATIONS, views, strict=False))
+        yield OffscreenViews(MappingProxyType(slices), views[-1])
+    finally:
+        # Python deletes a scene, its logics and its views in any order. A view that hears of the
+        # scene's end crashes, so views stop listening first.
+        for view in views:
+            _close(context, view)
+
+
+def _close(context: SceneContext, view: View) -> None:
+    view.logic.GetDisplayableManagerGroup().SetMRMLDisplayableNode(None)
+    view.logic.SetMRMLScene(None)
+    for logics in (
+        context.application_logic.GetSliceLogics(),
+        context.application_logic.GetViewLogics(),
+    ):
+        logics.RemoveItem(view.logic)
+    view.window.Finalize()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import qt  # type: ignore[import-not-found]
+import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -32,7 +32,7 @@ from .parameters import MOST_PROBABLE, ReactKDParameters
 from .results_view import ResultsView
 
 
-class Panel(VTKObservationMixin):  # type: ignore[misc]
+class Panel(VTKObservationMixin):
     """Connects the widgets of ``REACTKD.ui`` with a parameter node and the runs.
 
     Parameters
@@ -55,7 +55,7 @@ class Panel(VTKObservationMixin):  # type: ignore[misc]
         self.run, self.ensure = run, ensure
         self.parameters: ReactKDParameters | None = None
         self._make_parameters = make_parameters
-        self._connection: int | None = None
+        self._connection = 0
         self._package: ModelPackage | None = None
         self._package_problem = ""
         self._updating = False
@@ -71,9 +71,7 @@ class Panel(VTKObservationMixin):  # type: ignore[misc]
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._on_scene_start_close)
         # After closing and after loading a scene; late, so that the selectors know its nodes.
-        self.addObserver(
-            scene, scene.EndBatchProcessEvent, self._on_scene_replaced, priority=-1.0
-        )
+        self.addObserver(scene, scene.EndBatchProcessEvent, self._on_scene_replaced, priority=-1.0)
         self.addObserver(scene, scene.NodeRemovedEvent, self._on_node_removed)
         self.update()
 

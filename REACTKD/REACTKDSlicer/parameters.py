@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
@@ -60,6 +60,14 @@ class ReactKDParameters:
     region_scheme: RegionScheme
     device: Device
     overlay_opacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+
+    if TYPE_CHECKING:  # what the decorator adds, as far as it is used
+
+        def __init__(self, parameter_node: Any) -> None: ...
+
+        def connectGui(self, gui: Any) -> int: ...  # noqa: D102
+
+        def disconnectGui(self, tag: int) -> None: ...  # noqa: D102
 
     def pet_nodes(self) -> dict[str, vtkMRMLScalarVolumeNode]:
         """The PET volumes that are chosen, by modality."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import qt  # type: ignore[import-not-found]
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -29,7 +29,9 @@ class ResultsView:
         self._sorted.setSourceModel(self._model)
         self._sorted.setSortRole(_SORT_ROLE)
         ui.regionTable.setModel(self._sorted)
-        ui.regionTable.verticalHeader().hide()
+        rows = ui.regionTable.verticalHeader()
+        rows.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        rows.hide()
         ui.regionTable.selectionModel().connect(
             "currentRowChanged(QModelIndex,QModelIndex)", self._on_row_chosen
         )
@@ -91,9 +93,9 @@ class ResultsView:
             self._model.appendRow(
                 [
                     name,
-                    _number_item(row.volume_ml, ".1f"),
-                    _number_item(row.mean_hu, ".0f"),
-                    _number_item(row.share, "+.2f"),
+                    _number_item(row.volume_ml, 1),
+                    _number_item(row.mean_hu, 0),
+                    _number_item(row.share, 2, sign="+"),
                 ]
             )
         self._sorted.sort(-1)  # back to the order of the rows, the largest share first
@@ -114,10 +116,12 @@ class ResultsView:
         )
 
 
-def _number_item(value: float | None, form: str) -> Any:
+def _number_item(value: float | None, digits: int, sign: str = "") -> Any:
     """A right-aligned cell; empty without a value."""
-    item = qt.QStandardItem("" if value is None else format(value, form))
+    item = qt.QStandardItem()
     if value is not None:
+        # Adding zero turns -0.0 into 0.0.
+        item.setText(format(round(value, digits) + 0.0, f"{sign}.{digits}f"))
         item.setData(value, _SORT_ROLE)
     item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
     return item

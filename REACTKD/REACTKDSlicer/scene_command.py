@@ -64,10 +64,9 @@ def write_scene(case: CaseResult, ct: Volume, folder: Path) -> None:
     folder = folder.absolute()
     _refuse_foreign_files(folder)
     context = offscreen_context()
-    views = offscreen_views(context)
-    nodes = show_case(context, case, ct)
-    pictures = draw_pictures(context, views, case, nodes)
-    with atomic_folder(folder) as partial:
+    with offscreen_views(context) as views, atomic_folder(folder) as partial:
+        nodes = show_case(context, case, ct)
+        pictures = draw_pictures(context, views, case, nodes)
         for name in PICTURES:
             write_png(pictures[name], partial / f"{name}.png")
         # After the pictures, so that the scene opens with their views.

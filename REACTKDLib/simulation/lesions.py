@@ -110,8 +110,9 @@ def build_lesion(
     capsule = np.clip(1.3 - np.abs(main + 0.3 * _CAPSULE_MM) / (0.5 * _CAPSULE_MM), 0, 1)
     # The capsule is seldom closed: a slow noise opens it here and there.
     capsule *= np.clip(1.2 + 0.6 * noise(1.2 * mean_radius + 6), 0, 1) * parenchyma
-    wedge = np.clip(0.75 + 0.5 * noise(0.9 * mean_radius + 8), 0, 1)
-    peritumoral = np.where(main > 0, np.clip(1 - main / RIM_MM, 0, 1), 0) * wedge * parenchyma
+    wedge = np.clip(0.9 + 0.5 * noise(0.9 * mean_radius + 8), 0, 1)
+    fading = np.clip(1.4 * (1 - main / RIM_MM), 0, 1)
+    peritumoral = np.where(main > 0, fading, 0) * wedge * parenchyma
     # Nodules of about 1 cm with plateaus inside: a squashed noise, not a cloudy one.
     mosaic = np.tanh(1.8 * noise(float(np.clip(0.5 * mean_radius, 8.0, 15.0))))
     mosaic = (mosaic - mosaic[inside].mean()) / max(float(mosaic[inside].std()), 1e-3)

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fakes import MODULE, FakeRunner, write_fake_package
+from harness import Harness, installed
 
-HERE = Path(__file__).resolve().parent
-MODULE = HERE.parents[1] / "REACTKD" / "REACTKD.py"
-
-for folder in (HERE, HERE.parent, HERE.parents[1], MODULE.parent):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-
-from fakes import FakeRunner, write_fake_package  # noqa: E402
-from harness import Harness, installed  # noqa: E402
-
-from REACTKDLib.geometry import geometry_from_ijk_to_ras  # noqa: E402
-from REACTKDLib.types import Segment, Segmentation, Study, Volume  # noqa: E402
+from REACTKDLib.geometry import geometry_from_ijk_to_ras
+from REACTKDLib.types import Segment, Segmentation, Study, Volume
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from REACTKDLib.types import (
 )
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+MODULE = REPOSITORY / "REACTKD" / "REACTKD.py"
 
 PROBABILITIES = {"well": 0.11, "moderate": 0.17, "poor": 0.72}
 SHARES = {"liver": -0.25, "lesion": 1.5}

@@ -128,7 +128,7 @@ def test_torch_comes_through_the_pytorch_extension(dependencies, monkeypatch):
     asked = []
 
     class Logic:
-        def installTorch(self, askConfirmation, torchVersionRequirement):  # noqa: N803
+        def installTorch(self, askConfirmation, torchVersionRequirement):
             asked.append((askConfirmation, torchVersionRequirement))
             return object()
 
@@ -153,7 +153,6 @@ def test_other_packages_come_through_slicers_pip(dependencies, monkeypatch, tmp_
     import slicer
 
     calls = []
-    monkeypatch.setattr(slicer.packaging, "__spec__", object())
     monkeypatch.setattr(slicer.packaging, "pip_ensure", lambda *a, **k: calls.append((a, k)))
     dependencies.SlicerInstaller().install(["monai>=1"], tmp_path)
     assert calls == [
@@ -162,6 +161,18 @@ def test_other_packages_come_through_slicers_pip(dependencies, monkeypatch, tmp_
             {"constraints": tmp_path, "prompt_install": False, "requester": "REACTKD"},
         )
     ]
+
+
+def test_before_slicer_5_12_pip_gets_the_constraints_as_arguments(
+    dependencies, monkeypatch, tmp_path
+):
+    import slicer
+
+    calls = []
+    monkeypatch.delitem(sys.modules, "slicer.packaging")
+    monkeypatch.setattr(slicer.util, "pip_install", calls.append)
+    dependencies.SlicerInstaller().install(["monai>=1"], tmp_path)
+    assert calls == [["--constraint", str(tmp_path), "monai>=1"]]
 
 
 def test_the_library_imports_only_what_is_bundled_or_asked_for(dependencies):

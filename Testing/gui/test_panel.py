@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from conftest import MODULE
-from fakes import write_fake_package
+from fakes import MODULE, write_fake_package
 
 from REACTKDLib.errors import InputError
 
@@ -95,8 +94,7 @@ def test_apply_runs_and_shows(widget, nodes, runner, slicer_harness):
     assert not ui.resultsGroup._qt.isHidden()
     assert ui.headlineLabel.text == "Most probable: poorly differentiated (72\N{NO-BREAK SPACE}%)"
     assert ui.otherClassesLabel.text == (
-        "moderately differentiated 17\N{NO-BREAK SPACE}%,"
-        " well differentiated 11\N{NO-BREAK SPACE}%"
+        "moderately differentiated 17\N{NO-BREAK SPACE}%, well differentiated 11\N{NO-BREAK SPACE}%"
     )
     assert ui.inputsLabel.text.endswith("from contrast CT, FDG-PET")
     assert ui.noticesLabel.text.endswith("Not given: acetate-PET.")
@@ -191,9 +189,7 @@ def test_an_error_is_told_and_leaves_the_scene(widget, nodes, runner, slicer_har
     assert not ui.progressBar.visible
 
 
-def test_a_failure_while_showing_leaves_no_new_node(
-    widget, nodes, slicer_harness, monkeypatch
-):
+def test_a_failure_while_showing_leaves_no_new_node(widget, nodes, slicer_harness, monkeypatch):
     import REACTKDSlicer.scene_nodes as scene_nodes
 
     def fail(*arguments):
@@ -332,7 +328,10 @@ def test_importing_the_module_imports_nothing_heavy(slicer_harness):
         "    widget.cleanup()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False,
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
         env={**__import__("os").environ, "PYTHONPATH": ":".join(sys.path)},
     )
     assert done.stdout.strip() == "[]", done.stderr

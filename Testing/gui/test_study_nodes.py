@@ -124,8 +124,8 @@ def test_a_transform_above_everything_changes_nothing(nodes, slicer, small_study
 
 def test_a_nonlinear_transform_above_everything_changes_nothing(nodes, slicer, small_study):
     add_grid_transform(slicer, nodes.ct, nodes.segmentation, *nodes.pet.values())
-    assert read(nodes).volumes["pet_fdg"].geometry.same_grid(
-        small_study.volumes["pet_fdg"].geometry
+    assert (
+        read(nodes).volumes["pet_fdg"].geometry.same_grid(small_study.volumes["pet_fdg"].geometry)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.machinery
 import importlib.util
 import os
 import sys
@@ -296,6 +297,7 @@ def _slicer_python_modules(slicer: Any) -> contextlib.ExitStack:
 
 def _module(name: str, **functions: Callable[..., Any]) -> types.ModuleType:
     module = types.ModuleType(name)
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None)
     vars(module).update(functions)
     return module
 

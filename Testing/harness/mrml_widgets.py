@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, ClassVar
 
 from PySide6 import QtCore, QtWidgets
@@ -11,8 +12,8 @@ from PySide6 import QtCore, QtWidgets
 from .errors import NotModelledError
 
 
-class qMRMLWidget(QtWidgets.QWidget):
-    """A widget that knows the scene and passes it on."""
+class _SceneWidget(QtWidgets.QWidget):
+    """A widget that is given the scene and passes it on."""
 
     mrmlSceneChanged = QtCore.Signal(object)
     SIGNATURES: ClassVar[dict[str, str]] = {
@@ -23,15 +24,19 @@ class qMRMLWidget(QtWidgets.QWidget):
         super().__init__(parent)
         self._scene: Any = None
 
-    def mrmlScene(self) -> Any:
-        return self._scene
-
     def setMRMLScene(self, scene: Any) -> None:
         self._scene = scene
         self.mrmlSceneChanged.emit(scene)
 
 
-class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
+class qMRMLWidget(_SceneWidget):
+    """The root of a module's ``.ui`` file."""
+
+    def mrmlScene(self) -> Any:
+        return self._scene
+
+
+class qSlicerScriptedLoadableModuleWidget(_SceneWidget):
     """The widget that Slicer gives to a scripted module as its parent."""
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
@@ -56,6 +61,13 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
     def exit(self) -> None:
         self._entered = False
         self._module_widget.exit()
+
+
+def _remove(observations: list[tuple[Any, int]], *destroyed: Any) -> None:
+    """Remove observers, also when their widget goes away."""
+    for scene, tag in observations:
+        scene.RemoveObserver(tag)
+    observations.clear()
 
 
 def _switch(name: str) -> QtCore.Property:
@@ -100,7 +112,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         layout.addWidget(self._box)
         self.setFocusProxy(self._box)
         self._scene: Any = None
-        self._tags: list[int] = []
+        self._observations: list[tuple[Any, int]] = []
+        self.destroyed.connect(functools.partial(_remove, self._observations))
         self._types: list[str] = []
         self._current_id = ""
         self._switches = {"showHidden": False, "showChildNodeTypes": True, "noneEnabled": False}
@@ -114,8 +127,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def setMRMLScene(self, scene: Any) -> None:
         if self._editing:
             raise NotModelledError(f"qMRMLNodeComboBox with {', '.join(sorted(self._editing))}")
-        for tag in self._tags:
-            self._scene.RemoveObserver(tag)
+        _remove(self._observations)
         self._scene = scene
         events = (
             scene.NodeAddedEvent,
@@ -124,7 +136,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             scene.EndImportEvent,
             scene.EndBatchProcessEvent,
         )
-        self._tags = [scene.AddObserver(event, self._on_scene_changed) for event in events]
+        self._observations += [
+            (scene, scene.AddObserver(event, self._on_scene_changed)) for event in events
+        ]
         self._refresh()
 
     def currentNode(self) -> Any:

@@ -131,6 +131,9 @@ class QtObject(metaclass=_ProxyType):
             raise AttributeError(
                 f"{self.className()} has no attribute named {name!r}, and gets no new ones"
             )
+        if isinstance(getattr(type(qt_object), name, None), QtCore.Property):
+            setattr(qt_object, name, unwrap(value))  # a stand-in's own: its errors come through
+            return
         setter = getattr(qt_object, f"set{name[0].upper()}{name[1:]}", None)
         if callable(setter):
             setter(unwrap(value))

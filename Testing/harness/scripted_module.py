@@ -6,7 +6,7 @@ import os
 import unittest
 from typing import Any
 
-import qt  # type: ignore[import-not-found]
+import qt
 import slicer
 
 

@@ -42,7 +42,7 @@ def viewed(ct, case):
     """(context, views, nodes) of the case in a scene with views."""
     context = offscreen_context()
     try:
-        views = offscreen_views(context, (300, 300))
+        with offscreen_views(context, (300, 300)) as views:
+            yield context, views, show_case(context, case, ct)
     except EnvironmentProblem as problem:
         pytest.skip(f"no picture can be drawn here: {problem}")
-    return context, views, show_case(context, case, ct)

@@ -135,7 +135,7 @@ def test_odd_names_survive_saving(tmp_path, context):
     assert nodes["CT"].GetName() == "a_b, _i_ü__i_ _ d CT"
     segment = nodes["regions"].GetSegmentation().GetSegment("lesion-1")
     assert segment.GetName() == names["lesion-1"]
-    assert nodes["graph labels"].GetNthControlPointLabel(0) == f"{names['lesion-1']} +1.4"
+    assert nodes["graph labels"].GetNthControlPointLabel(0) == f"{names['lesion-1']} +1.35"
     table = nodes["regions table"].GetTable()
     assert table.GetColumnByName("Region").GetValue(0) == "<b>Lesion</b>, 'one' & two"
     assert table.GetColumnByName("Kind").GetValue(0) == "lesion"
@@ -145,7 +145,8 @@ def test_odd_names_survive_saving(tmp_path, context):
 def result_folder(tmp_path_factory):
     """(result folder, CT file) of a small case; skips where no picture can be drawn."""
     try:
-        offscreen_views(offscreen_context(), (50, 50))
+        with offscreen_views(offscreen_context(), (50, 50)):
+            pass
     except EnvironmentProblem as problem:
         pytest.skip(f"no picture can be drawn here: {problem}")
     folder = tmp_path_factory.mktemp("result")

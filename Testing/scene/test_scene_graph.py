@@ -85,7 +85,7 @@ def test_labels_stand_at_the_centroids_and_are_locked(case, shown):
     for index, (region, share) in enumerate(zip(case.regions, case.shares, strict=True)):
         position = nodes.labels.GetNthControlPointPosition(index)
         assert position == pytest.approx(region.centroid_ras, abs=1e-6)
-        assert nodes.labels.GetNthControlPointLabel(index) == f"{region.name} {share.share:+.2g}"
+        assert nodes.labels.GetNthControlPointLabel(index) == f"{region.name} {share.share:+.3g}"
         assert nodes.labels.GetNthControlPointLocked(index)
 
 

@@ -157,11 +157,14 @@ def test_labels_change_a_copy_in_their_corner():
     assert (labelled[..., 0] > 200).sum() > 100
 
 
-def test_a_label_longer_than_the_picture_is_cut():
+@pytest.mark.parametrize("x", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("down", [0, 25, -25, 99])
+def test_a_label_larger_than_the_picture_is_cut(x, down):
     image = np.zeros((40, 60, 3), dtype=np.uint8)
-    labelled = with_labels(image, [Label("a very long sentence " * 5, 0.5, 0.5, size=30)])
+    label = Label("a very long sentence " * 5, x, 0.5, down=down, size=30)
+    labelled = with_labels(image, [label])
     assert labelled.shape == image.shape
-    assert labelled.any()
+    assert labelled.any() == (down < 40)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="EGL is Linux's")
@@ -170,7 +173,8 @@ def test_without_opengl_the_error_names_what_to_install():
         "from REACTKDSlicer.offscreen import offscreen_context, offscreen_views\n"
         "from REACTKDLib.errors import EnvironmentProblem\n"
         "try:\n"
-        "    offscreen_views(offscreen_context(), (50, 50))\n"
+        "    with offscreen_views(offscreen_context(), (50, 50)):\n"
+        "        print('drawn')\n"
         "except EnvironmentProblem as problem:\n"
         "    print(problem)\n"
     )

@@ -166,7 +166,7 @@ def test_odd_names_are_harmless(context):
     )
     nodes = show_case(context, case, ct)
     assert nodes.regions.GetSegmentation().GetSegment("lesion-1").GetName() == names["lesion-1"]
-    assert nodes.labels.GetNthControlPointLabel(0) == f"{names['lesion-1']} +1.4"
+    assert nodes.labels.GetNthControlPointLabel(0) == f"{names['lesion-1']} +1.35"
     in_table = nodes.table.GetTable().GetColumnByName("Region").GetValue(0)
     assert in_table == "<b>Lesion</b>, 'one' & $x^2$"
     assert {node.GetAttribute(RUN_ATTRIBUTE) for node in nodes_of(context, nodes.run)} == {

@@ -120,9 +120,9 @@ def test_ct_has_its_values_where_the_patient_has_them(ct_study):
     truth = np.clip(sample(PHANTOM.hu, result.geometry), -160, 240)
     whole = result.roi == 1
     correlation = np.corrcoef(truth[whole], result.volumes["ct"][whole])[0, 1]
-    print(correlation); assert correlation > 0.98
+    assert correlation > 0.98
     shifted = np.corrcoef(truth[whole], np.roll(result.volumes["ct"], 1, axis=2)[whole])[0, 1]
-    print(shifted);assert shifted < 0  # one voxel off would be seen
+    assert shifted < 0.93  # one voxel off would be seen
 
 
 def test_pet_keeps_its_own_grid_until_the_models(phantom_study):
@@ -169,7 +169,7 @@ def test_a_structure_smaller_than_any_model_voxel_has_its_region_around_it():
     middle = study.ct.geometry.ras_from_ijk([16.5, 13.5, 14.5])
     distance = np.linalg.norm(voxel_centres_ras(result.geometry) - middle, axis=-1)
     assert np.all(result.roi[distance < 5.1] == 1.0)
-    assert not result.roi[distance > 6 + 5].any()
+    assert not result.roi[distance > 6 + 2.5 + 4.4].any()  # margin, soft edge, voxel centre
 
 
 def test_a_structure_between_all_sampling_points_is_refused():

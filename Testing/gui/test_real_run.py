@@ -1,0 +1,76 @@
+"""The panel with the real pipeline on a simulated patient."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from fakes import MODULE
+
+
+def test_apply_runs_the_pipeline(slicer_harness, simulated_study, random_package):
+    import slicer
+    from REACTKDSlicer.sample_case import add_study
+
+    widget = slicer_harness.load_module(MODULE)
+    widget.parent.enter()
+    panel, ui = widget.panel, widget.panel.ui
+    panel.parameters.model_package = str(random_package.path)
+    nodes = add_study(simulated_study)
+    ui.ctSelector.setCurrentNode(nodes.ct)
+    ui.segmentationSelector.setCurrentNode(nodes.segmentation)
+    ui.fdgSelector.setCurrentNode(nodes.pet["pet_fdg"])
+    stages = []
+    panel.run = _recording(panel.run, stages)
+    ui.applyButton.click()
+    shown = panel.results.shown
+    assert shown is not None, ui.statusLabel.text
+    assert ui.statusLabel.text == ""
+    result = shown.result
+    assert sum(result.probabilities.values()) == pytest.approx(1.0)
+    assert set(result.modalities) == {"ct", "pet_fdg"}
+    assert {region.kind for region in result.regions} >= {"lesion", "rim", "parenchyma"}
+    assert stages[-1] == "finished"
+    # The overlay lies on the CT: same voxels, same place.
+    attention = slicer.util.arrayFromVolume(shown.nodes.attention)
+    np.testing.assert_array_equal(attention, result.attention.array)
+    assert result.attention.geometry.same_grid(simulated_study.ct.geometry)
+    # The simulated model says so.
+    assert "simulated" in ui.noticesLabel.text
+
+
+def _recording(run, stages):
+    def record(study, package, options, progress):
+        def note(stage, done):
+            stages.append(stage)
+            progress(stage, done)
+
+        return run(study, package, options, note)
+
+    return record
+
+
+def test_the_shipped_model_is_the_default(slicer_harness):
+    from REACTKDLib.model_package import shipped_packages
+
+    widget = slicer_harness.load_module(MODULE)
+    widget.parent.enter()
+    combo = widget.panel.ui.modelComboBox
+    assert combo.currentText == shipped_packages()[0].name
+    assert combo.count == len(shipped_packages())
+    assert widget.panel.ui.targetComboBox.count > 2
+
+
+def test_the_self_test_passes_with_the_shipped_model(slicer_harness):
+    slicer_harness.load_module(MODULE)
+    sys.modules["REACTKD"].REACTKDTest().runTest()
+    assert slicer_harness.scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 1
+
+
+def test_a_widget_without_parent_makes_its_own(slicer_harness):
+    """As Slicer's generic module tests do."""
+    slicer_harness.load_module(MODULE)
+    widget = sys.modules["REACTKD"].REACTKDWidget()
+    assert widget.panel.ui.applyButton.enabled is False
+    widget.cleanup()
