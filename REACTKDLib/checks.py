@@ -1,4 +1,4 @@
-"""Is this input what the model expects? Errors for what cannot be right, notices for the unusual."""
+"""Is this input what the model expects? Errors for the impossible, notices for the unusual."""
 
 from __future__ import annotations
 
@@ -99,7 +99,8 @@ def check_prediction(prediction: Prediction, package: ModelPackage) -> tuple[Not
             Notice(
                 "missing_modality",
                 "info",
-                f"Not given: {', '.join(absent)}. The answer rests on the rest, which the model allows.",
+                f"Not given: {', '.join(absent)}. The answer rests on the other images"
+                " alone, which the model allows.",
             )
         )
     limit = package.statistics[modality_set_key(prediction.modalities)].distance_limit

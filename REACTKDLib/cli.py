@@ -1,7 +1,8 @@
 """The command line: ``reactkd predict | info | demo | scene``.
 
 Exit codes: 0 done; 1 unexpected error; 2 wrong option; 3 unusable input; 4 unusable model package;
-5 output exists or cannot be written; 6 a library, device or download is not available; 130 interrupted.
+5 output exists or cannot be written; 6 a library, device or download is not available;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser("predict", parents=[common], help="classify and explain one CT")
     predict.set_defaults(run=_predict)
-    predict.add_argument("--ct", type=Path, required=True, help="NIfTI, NRRD, MetaImage or DICOM folder")
+    predict.add_argument(
+        "--ct", type=Path, required=True, help="NIfTI, NRRD, MetaImage or DICOM folder"
+    )
     predict.add_argument(
         "--segmentation",
         type=Path,
@@ -262,7 +265,9 @@ def _recorded_ct(result: Path) -> Path:
         inputs = json.loads((result / PROVENANCE).read_text(encoding="utf-8"))["inputs"]
         path = next(Path(entry["path"]) for entry in inputs if entry["role"] == "ct")
     except (OSError, ValueError, KeyError, StopIteration) as error:
-        raise InputError(f"{result} does not say where its CT was.", "Give it with --ct.") from error
+        raise InputError(
+            f"{result} does not say where its CT was.", "Give it with --ct."
+        ) from error
     if not path.exists():
         raise InputError(f"The CT is no longer at {path}.", "Give it with --ct.")
     return path
@@ -287,7 +292,9 @@ def _draw(result: Path, ct: Path, series: str | None, log: _Log) -> None:
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode != 0:
         reason = finished.stderr.strip().splitlines() or ["no reason given"]
-        raise EnvironmentProblem(f"The scene could not be drawn: {reason[-1]}", "The result is complete.")
+        raise EnvironmentProblem(
+            f"The scene could not be drawn: {reason[-1]}", "The result is complete."
+        )
     log.say(f"Scene and pictures: {result / SCENE}", scene=str(result / SCENE))
 
 

@@ -72,9 +72,7 @@ def fetch_example_cases() -> tuple[ExampleCase, ...]:
                 if not folder.is_dir():  # another process may have been quicker
                     raise
     return (
-        ExampleCase(
-            "native_ct_nifti", folder / _WANTED[0], folder / _WANTED[1]
-        ),
+        ExampleCase("native_ct_nifti", folder / _WANTED[0], folder / _WANTED[1]),
         ExampleCase("contrast_ct_dicom", folder / "example_ct_dicom", folder / _WANTED[3]),
     )
 
@@ -83,7 +81,15 @@ def _download(folder: Path) -> Path:
     requirement = folder / "requirement.txt"
     requirement.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += ["--no-binary", PACKAGE, "--require-hashes", "-r", str(requirement), "-d", str(folder)]
+    command += [
+        "--no-binary",
+        PACKAGE,
+        "--require-hashes",
+        "-r",
+        str(requirement),
+        "-d",
+        str(folder),
+    ]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode != 0:
         reason = (finished.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -112,11 +118,15 @@ def unpack(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as tar:
         for member in tar:
             name = member.name.removeprefix(_INSIDE)
-            wanted = name in _WANTED or (name.startswith("example_ct_dicom/") and name.count("/") == 1)
+            wanted = name in _WANTED or (
+                name.startswith("example_ct_dicom/") and name.count("/") == 1
+            )
             if not (member.isfile() and member.name.startswith(_INSIDE) and wanted):
                 continue
             if ".." in name:
-                raise EnvironmentProblem(f"{archive.name} holds the path {member.name!r}.", "Do not use it.")
+                raise EnvironmentProblem(
+                    f"{archive.name} holds the path {member.name!r}.", "Do not use it."
+                )
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             source = tar.extractfile(member)

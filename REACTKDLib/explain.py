@@ -29,7 +29,7 @@ from .types import Edge, RegionGraph, RegionShare, Volume
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Shares by region, the share of everything else, the map and the graph (see ``CaseResult``)."""
+    """Shares of the regions and of the rest, the map and the graph (see ``CaseResult``)."""
 
     target: str
     shares: tuple[RegionShare, ...]

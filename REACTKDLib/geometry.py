@@ -13,6 +13,7 @@ No other module flips an axis or multiplies by a direction matrix.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -94,6 +95,7 @@ class Geometry:
 
     @property
     def voxel_volume_ml(self) -> float:
+        """Volume of one voxel, ml."""
         return float(np.prod(self.spacing_mm)) / 1000.0
 
     @property
@@ -140,7 +142,7 @@ class Geometry:
     def corners_lps(self) -> np.ndarray:
         """The 8 outer corners of the grid (voxel edges, not centres), shape (8, 3), LPS mm."""
         ends = [(-0.5, n - 0.5) for n in self.size]
-        return self.lps_from_ijk(np.array([(i, j, k) for i in ends[0] for j in ends[1] for k in ends[2]]))
+        return self.lps_from_ijk(np.array(list(itertools.product(*ends))))
 
     def same_grid(self, other: Geometry, tolerance_mm: float = 1e-3) -> bool:
         """True when both grids have the same voxels (corners within ``tolerance_mm``)."""
@@ -159,7 +161,9 @@ def geometry_from_ijk_to_ras(matrix: np.ndarray, size: Index) -> Geometry:
     lps = np.diag([*LPS_TO_RAS, 1.0]) @ np.asarray(matrix, dtype=float)
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     if not np.all(spacing > 0):
-        raise InputError(f"The voxel spacing {tuple(spacing)} mm is not positive.", "Repair the volume.")
+        raise InputError(
+            f"The voxel spacing {tuple(spacing)} mm is not positive.", "Repair the volume."
+        )
     direction = lps[:3, :3] / spacing
     return Geometry(
         size=size,

@@ -48,8 +48,9 @@ class ModalitySpec:
 
 @dataclass(frozen=True)
 class GridSpec:
-    """The model's grid: axis-aligned in the patient, ``spacing_mm`` along (i, j, k) = (R-L, A-P, I-S).
+    """The model's grid, axis-aligned in the patient.
 
+    ``spacing_mm`` is along (i, j, k) = (right-left, anterior-posterior, inferior-superior);
     ``margin_mm`` widens the region of interest around the roles; ``supersampling`` points per axis
     and voxel are averaged, against aliasing.
     """
@@ -141,10 +142,12 @@ class ModelSpec:
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
         return tuple(c.name for c in self.classes)
 
     @property
     def modality_names(self) -> tuple[str, ...]:
+        """Names of the modalities, in the network's order."""
         return tuple(m.name for m in self.modalities)
 
 
@@ -167,6 +170,7 @@ class ModelPackage(_Trained, ModelSpec):
 
     @property
     def weights_path(self) -> Path:
+        """The safetensors file."""
         return self.path / WEIGHTS
 
     @property
@@ -176,6 +180,7 @@ class ModelPackage(_Trained, ModelSpec):
 
     @property
     def card(self) -> str:
+        """The model card, Markdown."""
         return (self.path / CARD).read_text(encoding="utf-8")
 
 
@@ -212,7 +217,6 @@ def load_package(path: Path | str | None = None) -> ModelPackage:
             f"{folder.name}: package format {found!r}, this REACTKD reads {FORMAT_VERSION}.",
             "Use a package made for this version of REACTKD.",
         )
-    fields = {key: value for key, value in section.items() if key != "format_version"}
     spec_names = {f.name for f in dataclasses.fields(ModelSpec)}
     spec = spec_from_section({k: v for k, v in section.items() if k in spec_names})
     trained = _build(
@@ -254,12 +258,15 @@ def _sha256(path: Path) -> str:
 def _verify_checksums(folder: Path) -> dict[str, str]:
     sums = folder / CHECKSUMS
     if not sums.is_file():
-        raise ModelPackageError(f"{folder.name}: {CHECKSUMS} is missing.", "Download the package again.")
+        raise ModelPackageError(
+            f"{folder.name}: {CHECKSUMS} is missing.", "Download the package again."
+        )
     digests: dict[str, str] = {}
-    for line in sums.read_text(encoding="utf-8").splitlines():
+    # Undecodable bytes stay visible in the message about the name that they are part of.
+    for line in sums.read_text(encoding="utf-8", errors="backslashreplace").splitlines():
         digest, _, name = line.partition("  ")
         relative = PurePosixPath(name)
-        if not name or relative.is_absolute() or ".." in relative.parts or "\\" in name:
+        if not name or relative.is_absolute() or ".." in relative.parts or set("\\:") & set(name):
             raise ModelPackageError(
                 f"{folder.name}: {CHECKSUMS} names {name!r}, outside the package.",
                 "Do not use this package.",
@@ -274,7 +281,9 @@ def _verify_checksums(folder: Path) -> dict[str, str]:
     for name, digest in digests.items():
         file = folder / name
         if not file.is_file():
-            raise ModelPackageError(f"{folder.name}: {name} is missing.", "Download the package again.")
+            raise ModelPackageError(
+                f"{folder.name}: {name} is missing.", "Download the package again."
+            )
         if _sha256(file) != digest:
             raise ModelPackageError(
                 f"{folder.name}: {name} was altered (SHA-256 does not match {CHECKSUMS}).",
@@ -291,14 +300,18 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
             f"{folder.name}: {METADATA} cannot be read: {error}.", "Download the package again."
         ) from error
     if not isinstance(metadata, dict):
-        raise ModelPackageError(f"{folder.name}: {METADATA} is not a JSON object.", "Check the package.")
+        raise ModelPackageError(
+            f"{folder.name}: {METADATA} is not a JSON object.", "Check the package."
+        )
     return metadata
 
 
 def _build(cls: type, fields: Any, where: str) -> Any:
-    """Make the dataclass ``cls`` from a JSON object; unknown, missing and mistyped fields are errors."""
+    """Make the dataclass ``cls`` from a JSON object, with every field and no other."""
     if not isinstance(fields, dict):
-        raise ModelPackageError(f"Package field {where} is {fields!r}, not a table.", "Check the package.")
+        raise ModelPackageError(
+            f"Package field {where} is {fields!r}, not a table.", "Check the package."
+        )
     known = {f.name: f for f in dataclasses.fields(cls)}
     needed = {name for name, f in known.items() if f.default is dataclasses.MISSING}
     unknown, missing = sorted(set(fields) - set(known)), sorted(needed - set(fields))
@@ -323,15 +336,19 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         repeated = arguments[-1] is Ellipsis
         if repeated or len(arguments) == len(value):
             hints = [arguments[0]] * len(value) if repeated else arguments
-            return tuple(_convert(h, v, f"{where}[{n}]") for n, (h, v) in enumerate(zip(hints, value, strict=True)))
+            pairs = enumerate(zip(hints, value, strict=True))
+            return tuple(_convert(h, v, f"{where}[{n}]") for n, (h, v) in pairs)
     elif origin is Mapping and isinstance(value, dict):
-        return frozen_mapping({k: _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()})
+        return frozen_mapping(
+            {k: _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+        )
     elif origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     elif origin in (int, str, bool) and type(value) is origin:
         return value
     raise ModelPackageError(
-        f"Package field {where} is {value!r}, not {getattr(hint, '__name__', hint)}.", "Check the package."
+        f"Package field {where} is {value!r}, not {getattr(hint, '__name__', hint)}.",
+        "Check the package.",
     )
 
 

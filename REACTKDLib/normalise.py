@@ -1,7 +1,7 @@
 """From volumes in HU and SUV to what the network reads, on the model's grid.
 
-Source: REACT-KD preprocessing: clip to a window (CT, -160..240 HU) or to percentiles (PET), scale to
-0..1, z-score. Decisions of ours: statistics are taken over the region of interest, and voxels
+Source: REACT-KD preprocessing: clip to a window (CT, -160..240 HU) or to percentiles (PET), scale
+to 0..1, z-score. Decisions of ours: statistics are taken over the region of interest, and voxels
 outside it are set to 0, the mean, so that nothing outside the region can vote.
 """
 
@@ -66,7 +66,8 @@ def normalise(study: Study, roi: Roi, package: ModelSpec) -> ModelInput:
             volumes[spec.name] = _intensities(volume, grid, factor, weight, spec)
         elif spec.required:
             raise InputError(
-                f"The model {package.name} needs the modality {spec.name!r}.", f"Give a {spec.title}."
+                f"The model {package.name} needs the modality {spec.name!r}.",
+                f"Give a {spec.title}.",
             )
     return ModelInput(volumes, weight, grid)
 

@@ -58,7 +58,7 @@ def no_progress(stage: str, done: float) -> None:
 def run_case(
     study: Study,
     package: ModelPackage,
-    options: RunOptions = RunOptions(),  # noqa: B008 - frozen
+    options: RunOptions = RunOptions(),
     progress: Progress = no_progress,
 ) -> CaseResult:
     """Classify and explain one study.
@@ -135,7 +135,7 @@ def run_files(
     files: StudyFiles,
     package: ModelPackage,
     output: Path,
-    options: RunOptions = RunOptions(),  # noqa: B008 - frozen
+    options: RunOptions = RunOptions(),
     *,
     overwrite: bool = False,
     progress: Progress = no_progress,
@@ -178,12 +178,9 @@ def _provenance(
             "weights_sha256": package.weights_sha256,
             "simulated": package.simulated,
         },
-        "inputs": [
-            {"role": s.role, "path": s.path, "sha256": s.sha256} for s in study.sources
-        ],
+        "inputs": [{"role": s.role, "path": s.path, "sha256": s.sha256} for s in study.sources],
         "segments": [
-            {"label": s.label, "name": s.name, "role": s.role}
-            for s in study.segmentation.segments
+            {"label": s.label, "name": s.name, "role": s.role} for s in study.segmentation.segments
         ],
         "modalities": list(prediction.modalities),
         "options": {"scheme": options.scheme, "target": options.target, "device": options.device},

@@ -64,7 +64,9 @@ def make_regions(roi: Roi, ct: Volume, package: ModelSpec, scheme: str = "anatom
     InputError : more than ``MAXIMUM_LESIONS`` lesions.
     """
     if scheme not in SCHEMES:
-        raise OptionError(f"Unknown region scheme {scheme!r}.", f"Choose one of {', '.join(SCHEMES)}.")
+        raise OptionError(
+            f"Unknown region scheme {scheme!r}.", f"Choose one of {', '.join(SCHEMES)}."
+        )
     spec = package.regions
     roles = [rule.name for rule in package.role_rules]
     lesion_mask = roi.labels == roles.index(spec.lesion_role) + 1
@@ -104,7 +106,7 @@ def _notices(lesions: int, ignored: int, spec: RegionSpec) -> tuple[Notice, ...]
             Notice(
                 "no_lesion",
                 "warning",
-                f"No {spec.lesion_role} was given: the answer rests on the rest of the image alone.",
+                f"No {spec.lesion_role} was given: the answer rests on the rest of the image.",
             )
         )
     if ignored:
@@ -112,8 +114,8 @@ def _notices(lesions: int, ignored: int, spec: RegionSpec) -> tuple[Notice, ...]
             Notice(
                 "small_lesions",
                 "info",
-                f"{ignored} {spec.lesion_role} parts below {spec.minimum_lesion_ml} ml have no region"
-                " of their own.",
+                f"{ignored} {spec.lesion_role} parts below {spec.minimum_lesion_ml:g} ml have no"
+                " region of their own.",
             )
         )
     return tuple(notices)
@@ -135,7 +137,8 @@ def _lesions(mask: np.ndarray, geometry: Geometry, spec: RegionSpec) -> tuple[np
     kept = np.flatnonzero(counts * geometry.voxel_volume_ml >= spec.minimum_lesion_ml)
     if len(kept) > MAXIMUM_LESIONS:
         raise InputError(
-            f"The segmentation has {len(kept)} separate lesions; at most {MAXIMUM_LESIONS} are supported.",
+            f"The segmentation has {len(kept)} separate lesions; at most {MAXIMUM_LESIONS} are"
+            " supported.",
             "Remove islands from the segmentation.",
         )
     offset = np.array([s.start for s in box])[::-1]
@@ -204,7 +207,9 @@ def _add_parenchyma(
         if len(names) == len(_HALVINGS):
             labels[k[members], j[members], i[members]] = used + len(parts) + 1
             parts.append(
-                _Part("parenchyma-" + "-".join(names), "Parenchyma " + " ".join(names), "parenchyma")
+                _Part(
+                    "parenchyma-" + "-".join(names), "Parenchyma " + " ".join(names), "parenchyma"
+                )
             )
             return
         (first, second), axis = _HALVINGS[len(names)]
@@ -274,4 +279,3 @@ def _contact_areas(labels: np.ndarray, count: int, geometry: Geometry) -> np.nda
         area += np.bincount(pairs, minlength=(count + 1) ** 2) * face
     matrix = area.reshape(count + 1, count + 1)[1:, 1:]
     return matrix + matrix.T
-

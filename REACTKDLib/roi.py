@@ -1,4 +1,4 @@
-"""Where in the study the model looks: the region of interest, on the CT's lattice and the model's grid.
+"""Where in the study the model looks: the region of interest on the CT's and the model's grid.
 
 The segmentation may stand on any grid; its labels come to the CT here, nearest neighbour, uint8,
 and only inside the crop that the model's grid needs.
@@ -47,7 +47,9 @@ class Roi:
     @property
     def slices(self) -> tuple[slice, slice, slice]:
         """Index of the crop in an array on the CT's grid, (k, j, i)."""
-        i, j, k = (slice(a, a + n) for a, n in zip(self.crop_start, self.geometry.size, strict=True))
+        i, j, k = (
+            slice(a, a + n) for a, n in zip(self.crop_start, self.geometry.size, strict=True)
+        )
         return (k, j, i)
 
 
@@ -80,7 +82,10 @@ def locate_roi(study: Study, package: ModelSpec) -> Roi:
         )
     caps = column_ends(role_labels)
     overlap = _check_overlap(
-        role_labels, segmentation.geometry, study.ct.geometry, study.segmentation.geometry.origin_lps
+        role_labels,
+        segmentation.geometry,
+        study.ct.geometry,
+        study.segmentation.geometry.origin_lps,
     )
     model_geometry = _model_grid(
         segmentation.geometry, caps, package.grid, package.network.total_stride
@@ -104,14 +109,18 @@ def _cropped(segmentation: Segmentation) -> Segmentation:
     """The segmentation cut to the box of its labels: all that follows costs only that box."""
     labels = segmentation.labels
     if not labels.any():
-        raise InputError("The segmentation is empty.", "Segment the structures that the model needs.")
+        raise InputError(
+            "The segmentation is empty.", "Segment the structures that the model needs."
+        )
     start, size = [], []
     for axes in ((0, 1), (0, 2), (1, 2)):  # what remains is i, j, k
         filled = np.flatnonzero(labels.any(axis=axes))
         start.append(int(filled[0]))
         size.append(int(filled[-1] - filled[0]) + 1)
     i, j, k = (slice(a, a + n) for a, n in zip(start, size, strict=True))
-    geometry = segmentation.geometry.crop((start[0], start[1], start[2]), (size[0], size[1], size[2]))
+    geometry = segmentation.geometry.crop(
+        (start[0], start[1], start[2]), (size[0], size[1], size[2])
+    )
     return Segmentation(labels[k, j, i], geometry, segmentation.segments)
 
 
@@ -125,7 +134,9 @@ def _role_labels(segmentation: Segmentation, roles: list[str]) -> np.ndarray:
 
 
 def _describe(segmentation: Segmentation) -> str:
-    return ", ".join(f"{s.name or s.label} (role {s.role})" for s in segmentation.segments) or "none"
+    return (
+        ", ".join(f"{s.name or s.label} (role {s.role})" for s in segmentation.segments) or "none"
+    )
 
 
 def column_ends(mask: np.ndarray) -> np.ndarray:
@@ -139,7 +150,6 @@ def column_ends(mask: np.ndarray) -> np.ndarray:
     first = set_voxels.argmax(axis=0)[j, i]
     last = mask.shape[0] - 1 - set_voxels[::-1].argmax(axis=0)[j, i]
     return np.concatenate([np.stack([i, j, first], axis=1), np.stack([i, j, last], axis=1)])
-
 
 
 def _model_grid(
@@ -206,8 +216,8 @@ def _check_overlap(
                 name for name, sign in zip(_AXIS_NAMES, signs, strict=True) if sign < 0
             )
             raise InputError(
-                f"The segmentation's header contradicts the CT's: {overlap:.0%} of it lies inside the"
-                f" CT, but it overlaps after a flip of the {axes} axis.",
+                f"The segmentation's header contradicts the CT's: {overlap:.0%} of it lies inside"
+                f" the CT, but it overlaps after a flip of the {axes} axis.",
                 "Export the segmentation again from the program that made it, with this CT as the"
                 " reference; REACTKD does not flip images on its own.",
             )

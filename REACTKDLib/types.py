@@ -91,7 +91,7 @@ class SourceFile:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """One case as read: volumes by modality (``ct``, ``pet_fdg``, ``pet_acetate``) and segmentation.
+    """One case as read: volumes by modality (``ct``, ``pet_fdg``, ``pet_acetate``), segmentation.
 
     Every volume keeps its own grid; all grids share one patient coordinate system.
     """
@@ -108,6 +108,7 @@ class Study:
 
     @property
     def ct(self) -> Volume:
+        """The CT, HU."""
         return self.volumes["ct"]
 
 
@@ -233,9 +234,12 @@ class CaseResult:
         return max(self.classes, key=lambda c: self.probabilities[c.name])
 
     def class_title(self, name: str) -> str:
+        """What people call the class ``name``."""
         return next(c.title for c in self.classes if c.name == name)
 
     @property
     def ranked(self) -> tuple[tuple[Region, RegionShare], ...]:
         """Regions with their shares, the largest share first."""
-        return tuple(sorted(zip(self.regions, self.shares, strict=True), key=lambda pair: -pair[1].share))
+        return tuple(
+            sorted(zip(self.regions, self.shares, strict=True), key=lambda pair: -pair[1].share)
+        )

@@ -37,6 +37,17 @@ def random_package(tmp_path_factory: pytest.TempPathFactory, phantom_study: Stud
 
 
 @pytest.fixture(scope="session")
+def shipped_size_package(
+    tmp_path_factory: pytest.TempPathFactory, phantom_study: Study
+) -> ModelPackage:
+    """The shipped network and grid with random weights (a seed that reacts to lesions)."""
+    from random_models import shipped_specification, write_random_package
+
+    folder = tmp_path_factory.mktemp("packages") / "shipped-size"
+    return write_random_package(folder, shipped_specification(), phantom_study, seed=6)
+
+
+@pytest.fixture(scope="session")
 def phantom_case(ct_study: Study, random_package: ModelPackage) -> CaseResult:
     """The result of the phantom: CT alone, scheme anatomical, most probable class."""
     from REACTKDLib.pipeline import run_case

@@ -23,7 +23,7 @@ from REACTKDLib.model_package import (
     write_checksums,
 )
 from REACTKDLib.networks.student import Student
-from REACTKDLib.normalise import normalise
+from REACTKDLib.normalise import normalise, to_feature_grid
 from REACTKDLib.roi import locate_roi
 from REACTKDLib.types import Study
 from training.export import TrainedModalitySet, write_package
@@ -33,9 +33,14 @@ SHIPPED_CONFIGURATION = (
 )
 
 
+def shipped_specification() -> dict[str, Any]:
+    """The model of the shipped configuration, as JSON."""
+    return json.loads(SHIPPED_CONFIGURATION.read_text(encoding="utf-8"))["spec"]
+
+
 def specification(**changes: Any) -> dict[str, Any]:
-    """The shipped configuration's model with a small network on a coarse grid, as JSON."""
-    document = json.loads(SHIPPED_CONFIGURATION.read_text(encoding="utf-8"))["spec"]
+    """The same with a small network on a coarse grid: a case takes a twentieth of a second."""
+    document = shipped_specification()
     document |= {"name": "random", "title": "Random weights"}
     document["grid"] |= {"spacing_mm": [5.0, 5.0, 7.0]}
     document["network"] |= {"init_filters": 4, "blocks_down": [1, 1, 1], "fused_channels": 8}
@@ -58,6 +63,9 @@ def random_student(spec: ModelSpec, seed: int) -> Student:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         student = Student(spec.modality_names, len(spec.classes), spec.network)
+        for name, weight in student.encoders.named_parameters():
+            if weight.ndim == 5:  # smoothing filters: random ones would see little but noise
+                weight.data.abs_()
         for projection in student.projections.values():
             projection.weight.data *= 8  # spread the features over 0..1
     return student.eval()
@@ -108,9 +116,11 @@ def _modality_sets(spec: ModelSpec) -> list[tuple[str, ...]]:
 
 def _pooled(student: Student, spec: ModelSpec, study: Study, names: tuple[str, ...]) -> np.ndarray:
     model_input = normalise(study, locate_roi(study, spec), spec)
+    weights = to_feature_grid(model_input.roi.astype(np.float64), spec.network.total_stride)
+    weights = torch.tensor(weights / weights.sum(), dtype=torch.float32)[None, None]
     volumes = {n: torch.tensor(np.array(model_input.volumes[n]))[None, None] for n in names}
     with torch.inference_mode():
-        return student(volumes).pooled[0].double().numpy()
+        return student(volumes, weights).pooled[0].double().numpy()
 
 
 def altered_copy(

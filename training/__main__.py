@@ -10,13 +10,16 @@ from REACTKDLib.errors import ReactKDError
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     supervise = commands.add_parser(
-        "supervise", help="simulate a cohort, train the student on its labels, write a model package"
+        "supervise", help="simulate a cohort, train the student on its labels, write its package"
     )
     supervise.add_argument("--config", type=Path, required=True, help="JSON configuration")
-    supervise.add_argument("--work", type=Path, required=True, help="folder for tensors and checkpoints")
+    supervise.add_argument(
+        "--work", type=Path, required=True, help="folder for tensors and checkpoints"
+    )
     supervise.add_argument("--package", type=Path, required=True, help="model package to write")
     supervise.add_argument("--workers", type=int, default=2, help="processes that simulate")
     options = parser.parse_args(arguments)

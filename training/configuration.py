@@ -61,7 +61,9 @@ def read_configuration(path: Path | str) -> TrainingConfiguration:
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise OptionError(f"{path} cannot be read: {error}.", "Give a JSON configuration.") from error
+        raise OptionError(
+            f"{path} cannot be read: {error}.", "Give a JSON configuration."
+        ) from error
     names = {"seed", "cohort", "optimisation", "spec"}
     _check_keys(document, names, "the configuration")
     _check_keys(document["cohort"], {f.name for f in fields(CohortSizes)}, "cohort")
@@ -71,7 +73,9 @@ def read_configuration(path: Path | str) -> TrainingConfiguration:
     for key in optimisation.modality_sets:
         unknown = set(key.split("+")) - set(spec.modality_names)
         if unknown:
-            raise OptionError(f"modality_sets: unknown modalities {sorted(unknown)} in {key!r}.", "Correct it.")
+            raise OptionError(
+                f"modality_sets: unknown modalities {sorted(unknown)} in {key!r}.", "Correct it."
+            )
     return TrainingConfiguration(
         seed=document["seed"],
         cohort=CohortSizes(**document["cohort"]),
@@ -87,5 +91,6 @@ def _check_keys(table: Any, names: set[str], where: str) -> None:
     unknown, missing = sorted(set(table) - names), sorted(names - set(table))
     if unknown or missing:
         raise OptionError(
-            f"In {where}: unknown keys {unknown}, missing keys {missing}.", "Correct the configuration."
+            f"In {where}: unknown keys {unknown}, missing keys {missing}.",
+            "Correct the configuration.",
         )

@@ -71,7 +71,9 @@ def write_package(
     tensors = {k: v.detach().cpu().contiguous() for k, v in student.state_dict().items()}
     for key, trained in modality_sets.items():
         tensors[f"{STATISTICS}{key}/mean"] = torch.tensor(trained.mean, dtype=torch.float64)
-        tensors[f"{STATISTICS}{key}/sd"] = torch.tensor(trained.standard_deviation, dtype=torch.float64)
+        tensors[f"{STATISTICS}{key}/sd"] = torch.tensor(
+            trained.standard_deviation, dtype=torch.float64
+        )
     with atomic_folder(folder.absolute()) as partial:
         for name in (METADATA, WEIGHTS, CARD):
             (partial / name).parent.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,11 @@ def model_card(
         f"| {key} | {m.calibration.temperature:.2f} | {m.calibration.distance_limit:.2f} |"
         for key, m in modality_sets.items()
     )
+    inputs = ", ".join(
+        m.title + (" (required)" if m.required else " (optional)") for m in spec.modalities
+    )
+    roles = ", ".join(r.name + (" (required)" if r.required else "") for r in spec.role_rules)
+    minutes, environment = figures["minutes"], figures["environment"]
     best = max(figures["history"], key=lambda row: (row["selection_auc"], row["epoch"]))
     return f"""# {spec.name}
 
@@ -34,26 +39,25 @@ def model_card(
 
 ## What it does
 
-{spec.title}: {", ".join(c.title for c in spec.classes)}. Inputs: {", ".join(
-        m.title + (" (required)" if m.required else " (optional)") for m in spec.modalities
-    )}, and a segmentation with the roles {", ".join(r.name + (" (required)" if r.required else "") for r in spec.role_rules)}.
+{spec.title}: {", ".join(c.title for c in spec.classes)}.
+Inputs: {inputs}, and a segmentation with the roles {roles}.
 
 ## Training data
 
 Simulated patients made by `REACTKDLib.simulation` with the distributions of `training.cohort`,
 profile `{sizes.profile}`, seed {configuration.seed}: {sizes.train} to train, {sizes.selection} to
-choose the epoch and fit the temperatures, {sizes.test} to test; {sizes.external_test} of the profile
-`external` (other scanner, CT only) to test. No real patient. Labels are the grade as simulated
-pathology reports it, with its noise near the cuts.
+choose the epoch and fit the temperatures, {sizes.test} to test; {sizes.external_test} of the
+profile `external` (other scanner, CT only) to test. No real patient. Labels are the grade as
+simulated pathology reports it, with its noise near the cuts.
 
 ## Training
 
-Labels only (cross entropy, label smoothing {how.label_smoothing}); no distillation. {how.epochs} epochs, epoch
-{best["epoch"]:.0f} kept for its selection AUC; AdamW, learning rate {how.learning_rate}; each training case
-shows one set of modalities, drawn with the probabilities {how.modality_sets}.
-Took {figures["minutes"]["simulation"]} minutes to simulate and {figures["minutes"]["training"]} minutes to train on
-{figures["environment"]["threads"]} threads ({figures["environment"]["device"]}). Again:
-`python -m training supervise --config training/configs/hcc_grade3.json --work WORK --package PACKAGE`
+Labels only (cross entropy, label smoothing {how.label_smoothing}); no distillation.
+{how.epochs} epochs, epoch {best["epoch"]:.0f} kept for its selection AUC; AdamW, learning rate
+{how.learning_rate}; each training case shows one set of modalities, drawn with the probabilities
+{how.modality_sets}.
+Took {minutes["simulation"]} minutes to simulate and {minutes["training"]} minutes to train on
+{environment["threads"]} threads ({environment["device"]}). Again: `make model`
 
 ## Figures (simulated test cases)
 

@@ -46,7 +46,12 @@ def prepare_simulated(
     one = partial(_prepare_one, spec, profile, seed, cache)
     with ProcessPoolExecutor(workers) as pool:
         paths = list(
-            tqdm(pool.map(one, indices), total=len(indices), desc=f"simulated {profile} cases", unit="case")
+            tqdm(
+                pool.map(one, indices),
+                total=len(indices),
+                desc=f"simulated {profile} cases",
+                unit="case",
+            )
         )
     return [_load(path) for path in paths]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 import time
@@ -37,7 +38,9 @@ INTENDED_USE = (
 )
 
 
-def run(configuration: TrainingConfiguration, work: Path, package: Path, workers: int) -> ModelPackage:
+def run(
+    configuration: TrainingConfiguration, work: Path, package: Path, workers: int
+) -> ModelPackage:
     """Do the whole run; ``work`` keeps cached tensors and checkpoints, so it can be resumed."""
     spec, sizes, seed = configuration.spec, configuration.cohort, configuration.seed
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -50,7 +53,7 @@ def run(configuration: TrainingConfiguration, work: Path, package: Path, workers
         spec, "external", range(sizes.external_test), seed, work / "cases", workers
     )
     prepared = time.monotonic()
-    train, selection, test = (internal[a:b] for a, b in zip(stops[:-1], stops[1:], strict=True))
+    train, selection, test = (internal[a:b] for a, b in itertools.pairwise(stops))
     result = train_student(configuration, train, selection, work, device)
     trained = time.monotonic()
 
@@ -129,7 +132,7 @@ def _calibrate(
     names: Sequence[str],
     device: torch.device,
 ) -> TrainedModalitySet:
-    """Reference features from the training cases; temperature and distance limit from the others."""
+    """Reference features from the training cases, temperature and limit from the others."""
     spec = configuration.spec
     features = pooled_features(student, train, spec, names, device)
     mean, spread = features.mean(axis=0), features.std(axis=0)

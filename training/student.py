@@ -22,7 +22,6 @@ from .configuration import TrainingConfiguration
 from .metrics import macro_auc
 from .prepare import PreparedCase
 
-
 #: Mirrored views of a case in one step. Cases differ in size, so a batch of cases runs one by one;
 #: two views of each let torch use its fast convolution, which it denies to a single case.
 VIEWS = 2
@@ -42,10 +41,12 @@ class StandardisedStudent(nn.Module):
         self.standardise = nn.BatchNorm1d(spec.network.fused_channels, affine=False, eps=1e-8)
 
     def pooled(self, volumes: Mapping[str, Tensor], weights: Tensor) -> Tensor:
+        """Pooled features (N, C), as the folded student has them."""
         features, _ = self.student.fuse(volumes)
         return pool(features, weights)
 
     def logits(self, pooled: Tensor) -> Tensor:
+        """Logits (N, classes) of pooled features (N, C)."""
         return self.student.head(self.standardise(pooled))
 
     def fold(self) -> Student:
@@ -114,8 +115,8 @@ def pooled_features(
 
 def head_logits(student: Student, pooled: np.ndarray) -> np.ndarray:
     """Logits (cases, classes) of pooled features, float64."""
-    head = student.head
-    return pooled @ head.weight.detach().double().cpu().numpy().T + head.bias.detach().double().cpu().numpy()
+    weight, bias = (p.detach().double().cpu().numpy() for p in student.head.parameters())
+    return pooled @ weight.T + bias
 
 
 def train_student(
@@ -127,8 +128,8 @@ def train_student(
 ) -> TrainingResult:
     """Train, keeping the epoch with the best CT-only macro AUC on ``selection``.
 
-    After every epoch a checkpoint is written to ``work``; a run that finds one goes on from there to
-    the same result, because every epoch derives its random numbers from the seed and its number.
+    After every epoch a checkpoint is written to ``work``; a run that finds one goes on from there
+    to the same result, because every epoch draws its random numbers from seed and epoch.
     """
     spec, how = configuration.spec, configuration.optimisation
     torch.manual_seed(configuration.seed)

@@ -1,19 +1,16 @@
-"""Colour tables and region colours. Slicer's own table files are absent on slicer-core."""
+"""Colour tables. Slicer's own table files are absent on slicer-core."""
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from REACTKDLib.types import Region
+from REACTKDLib.palette import RGB
 
 from .context import SceneContext
 from .run_nodes import add_node
-
-RGB = tuple[float, float, float]
 
 #: Control points, evenly spaced from low to high.
 ATTENTION_RAMP: tuple[RGB, ...] = (  # black, violet, red, orange, pale yellow
@@ -39,15 +36,6 @@ SIMILARITY_RAMP: tuple[RGB, ...] = (  # slate to lime
 
 _TABLE_SIZE = 256
 
-#: Hue, saturation, value of the first region of a kind. Later ones differ in value and hue.
-#: Lesions and rims are cyan and blue, which stand out against the attention's violet to yellow.
-_KIND_HSV = {
-    "lesion": (0.50, 0.80, 1.00),
-    "rim": (0.58, 0.45, 1.00),
-    "parenchyma": (0.05, 0.30, 0.95),
-    "organ": (0.33, 0.30, 0.80),
-}
-
 
 def ramp_colors(ramp: Sequence[RGB], count: int = _TABLE_SIZE) -> np.ndarray:
     """``count`` colours along the control points, linear in RGB, shape (count, 3)."""
@@ -68,19 +56,3 @@ def add_color_table(context: SceneContext, run: str, what: str, ramp: Sequence[R
         node.SetColor(index, f"{index}", red, green, blue, 1.0)
     node.GetLookupTable().SetRange(0, _TABLE_SIZE - 1)
     return node
-
-
-def region_colors(regions: Sequence[Region]) -> dict[str, RGB]:
-    """Colour by region id: hue by kind, shade by position among the regions of that kind."""
-    seen: dict[str, int] = {}
-    colors = {}
-    for region in regions:
-        number = seen.get(region.kind, 0)
-        seen[region.kind] = number + 1
-        hue, saturation, value = _KIND_HSV[region.kind]
-        # Neighbouring parts of one kind alternate between light and dark shades.
-        shade = 1.0 - 0.14 * (number % 3)
-        colors[region.id] = colorsys.hsv_to_rgb(
-            (hue + 0.015 * (number % 5)) % 1.0, saturation, value * shade
-        )
-    return colors

@@ -17,7 +17,6 @@ from REACTKDLib.types import CaseResult, Segment, Study
 
 from .context import SceneContext
 from .parameters import MOST_PROBABLE, ReactKDParameters
-from .run_nodes import remove_run
 from .scene_nodes import CaseNodes, SceneStyle, show_case
 from .study_nodes import found_segments, study_from_nodes
 
@@ -43,14 +42,19 @@ def run_in_this_process(
     return run_case(study, package, options, progress)
 
 
+@functools.cache
+def _shipped() -> tuple[Path, ...]:
+    return shipped_packages()
+
+
 def package_folder(stored: str) -> Path:
     """Folder of the model package that a parameter node names (see ``ReactKDParameters``)."""
-    return next((folder for folder in shipped_packages() if folder.name == stored), Path(stored))
+    return next((folder for folder in _shipped() if folder.name == stored), Path(stored))
 
 
 def stored_package_name(folder: Path) -> str:
     """The reverse of :func:`package_folder`: shipped packages by name, so that scenes can move."""
-    return folder.name if folder in shipped_packages() else str(folder)
+    return folder.name if folder in _shipped() else str(folder)
 
 
 @functools.lru_cache(maxsize=8)
@@ -154,12 +158,7 @@ def run_and_show(
     )
     result = run(study, package, options, progress)
     style = SceneStyle(attention_opacity=parameters.overlay_opacity)
-    try:
-        nodes = show_case(context, result, parameters.ct, run=name, style=style)
-    except Exception:
-        remove_run(context, name)
-        raise
-    return ShownCase(result, nodes)
+    return ShownCase(result, show_case(context, result, parameters.ct, run=name, style=style))
 
 
 def _run_name(ct: Any, scene: Any) -> str:

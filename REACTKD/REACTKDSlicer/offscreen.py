@@ -34,7 +34,6 @@ THREED_MANAGERS = (
     "vtkMRMLSegmentationsDisplayableManager3D",
     "vtkMRMLMarkupsDisplayableManager",
     "vtkMRMLColorLegendDisplayableManager",
-    "vtkMRMLOrientationMarkerDisplayableManager",
 )
 #: Slicer's own colours of the three standard slice views.
 LAYOUT_COLORS = {

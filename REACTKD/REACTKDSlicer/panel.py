@@ -58,6 +58,8 @@ class Panel(VTKObservationMixin):
         self._connection = 0
         self._package: ModelPackage | None = None
         self._package_problem = ""
+        self._shipped = shipped_packages()
+        self._followed: Any = None
         self._updating = False
         self._entered = False
         self.results = ResultsView(ui)
@@ -117,38 +119,37 @@ class Panel(VTKObservationMixin):
         ui.applyButton.enabled = False
         ui.progressBar.visible = True
         self.results.clear()
+        shown, refusal = None, None
+        problem = _("REACTKD stopped unexpectedly; the Python console shows why.")
         try:
-            with slicer.util.tryWithErrorDisplay(
-                _("REACTKD stopped."), show=False, waitCursor=True
-            ):
-                shown = run_and_show(
-                    parameters,
-                    context_from_slicer_application(),
-                    self._on_progress,
-                    self.run,
-                    self.ensure,
-                )
-        except InstallationDeclined as declined:
-            problem = str(declined)
-            shown = None
-        except ReactKDError as error:
-            problem = str(error)
-            shown = None
-            slicer.util.errorDisplay(problem)
+            with slicer.util.tryWithErrorDisplay(_("REACTKD stopped."), waitCursor=True):
+                try:
+                    shown = run_and_show(
+                        parameters,
+                        context_from_slicer_application(),
+                        self._on_progress,
+                        self.run,
+                        self.ensure,
+                    )
+                    problem = ""
+                except ReactKDError as error:
+                    refusal, problem = error, str(error)
         finally:
             ui.progressBar.visible = False
             self.update()
-        if shown is None:
-            self._say(problem)
-            return None
-        self.results.show(shown, self._package)
+            if problem:
+                self._say(problem)
+        if shown is not None:
+            self.results.show(shown, self._package)
+        elif not isinstance(refusal, InstallationDeclined):
+            slicer.util.errorDisplay(problem)
         return shown
 
     def _connect_parameters(self) -> None:
         if self.parameters is None:
             self.parameters = self._make_parameters()
-            if not self.parameters.model_package and shipped_packages():
-                self.parameters.model_package = stored_package_name(shipped_packages()[0])
+            if not self.parameters.model_package and self._shipped:
+                self.parameters.model_package = stored_package_name(self._shipped[0])
             self._connection = self.parameters.connectGui(self.ui)
             self.addObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._on_modified)
         self.update()
@@ -183,24 +184,18 @@ class Panel(VTKObservationMixin):
             self._package_problem = str(error)
 
     def _show_models(self) -> None:
-        combo = self.ui.modelComboBox
         stored = self.parameters.model_package if self.parameters else ""
-        names = [stored_package_name(folder) for folder in shipped_packages()]
+        names = [stored_package_name(folder) for folder in self._shipped]
         if stored and stored not in names:
             names.append(stored)
-        combo.clear()
-        for name in names:
-            combo.addItem(Path(name).name, name)
-        combo.setCurrentIndex(combo.findData(stored))
+        _fill(self.ui.modelComboBox, [(Path(name).name, name) for name in names], stored)
 
     def _show_targets(self) -> None:
-        combo = self.ui.targetComboBox
-        combo.clear()
-        combo.addItem(_("Most probable class"), MOST_PROBABLE)
-        for info in self._package.classes if self._package else ():
-            combo.addItem(info.title, info.name)
+        items = [(_("Most probable class"), MOST_PROBABLE)]
+        if self._package is not None:
+            items += [(info.title, info.name) for info in self._package.classes]
         target = self.parameters.target_class if self.parameters else MOST_PROBABLE
-        combo.setCurrentIndex(combo.findData(target))
+        _fill(self.ui.targetComboBox, items, target)
 
     def _segments_text(self, segmentation: Any) -> str:
         if segmentation is None or self._package is None:
@@ -215,7 +210,10 @@ class Panel(VTKObservationMixin):
 
     def _follow_segmentation(self, node: Any) -> None:
         """Observe the segments of ``node``: adding or renaming one may complete the inputs."""
+        if node is self._followed:
+            return
         self.removeObservers(self._on_segments_changed)
+        self._followed = node
         if node is None:
             return
         segmentation = node.GetSegmentation()
@@ -259,3 +257,15 @@ class Panel(VTKObservationMixin):
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _on_node_removed(self, caller: Any, event: str, node: Any) -> None:
         self.results.forget(node)
+
+
+def _fill(combo: Any, items: list[tuple[str, str]], current: str) -> None:
+    """Give a combo box these texts and data, and choose the item with the data ``current``.
+
+    A box that has them already is not refilled: that would close it under the user's hand.
+    """
+    if [(combo.itemText(n), combo.itemData(n)) for n in range(combo.count)] != items:
+        combo.clear()
+        for text, data in items:
+            combo.addItem(text, data)
+    combo.setCurrentIndex(combo.findData(current))

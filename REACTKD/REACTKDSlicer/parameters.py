@@ -9,7 +9,7 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-#: ``targetClass`` for the class that the model finds most probable.
+#: ``target_class`` for the class that the model finds most probable.
 MOST_PROBABLE = ""
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from REACTKDLib.palette import region_colors
 from REACTKDLib.types import CaseResult
 
-from .colors import region_colors
 from .context import SceneContext
 from .run_nodes import add_node
 from .volumes import fill_image, vtk_matrix

@@ -40,9 +40,11 @@ def other_classes(result: CaseResult) -> str:
 
 
 def inputs_line(result: CaseResult, titles: dict[str, str]) -> str:
-    """What the answer rests on; ``titles`` names the modalities for people."""
+    """Whose answer it is and what it rests on; ``titles`` names the modalities for people."""
     used = ", ".join(titles.get(name, name) for name in result.modalities)
-    return _("{task}, from {inputs}").format(task=result.task_title, inputs=used)
+    return _("{case}: {task}, from {inputs}").format(
+        case=result.case_id, task=result.task_title, inputs=used
+    )
 
 
 def shares_line(result: CaseResult) -> str:

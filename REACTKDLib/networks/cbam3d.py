@@ -29,7 +29,7 @@ class CBAM3D(nn.Module):
         self.spatial = nn.Conv3d(2, 1, kernel_size, padding=kernel_size // 2)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, C, k, j, i) -> (weighted features, same shape; spatial attention (N, 1, k, j, i))."""
+        """Weighted features (N, C, k, j, i) and the spatial attention (N, 1, k, j, i), 0..1."""
         average = self.shared_mlp(features.mean(dim=(2, 3, 4)))
         maximum = self.shared_mlp(features.amax(dim=(2, 3, 4)))
         features = features * torch.sigmoid(average + maximum)[:, :, None, None, None]

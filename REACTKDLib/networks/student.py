@@ -82,7 +82,9 @@ class Student(nn.Module):
         """
         unknown = sorted(set(volumes) - set(self.modalities))
         if unknown or not volumes:
-            raise ValueError(f"Modalities {sorted(volumes)} given; the network has {self.modalities}.")
+            raise ValueError(
+                f"Modalities {sorted(volumes)} given; the network has {self.modalities}."
+            )
         branches, attentions = [], []
         for name in self.modalities:  # a fixed order, so that sums do not depend on the caller's
             if name in volumes:
@@ -92,7 +94,9 @@ class Student(nn.Module):
                 attentions.append(attention)
         return torch.sigmoid(sum(branches)), torch.stack(attentions).mean(dim=0)
 
-    def forward(self, volumes: Mapping[str, Tensor], weights: Tensor | None = None) -> StudentOutput:
+    def forward(
+        self, volumes: Mapping[str, Tensor], weights: Tensor | None = None
+    ) -> StudentOutput:
         """Classify.
 
         ``volumes`` : modality -> (N, 1, k, j, i).

@@ -1,12 +1,12 @@
 """REACTKD beside a straightforward MONAI pipeline, same CT, same network, same machine, same run.
 
-``make bench`` prints time per stage, end to end cold (a new process, imports included) and warm (the
-second case of a process), and peak memory, for a simulated 512x512x148 CT with its mask.
+``make bench`` prints time per stage, end to end cold (a new process, imports included) and warm
+(later cases of a process), and peak memory, for a simulated 512x512x148 CT with its mask.
 
 The peer is what one writes from MONAI's parts: LoadImaged, EnsureChannelFirstd, Orientationd,
-Spacingd, ScaleIntensityRanged, a crop around the mask, NormalizeIntensityd, the same network in eager
-torch, MONAI's GradCAM for the same class, the map brought to the CT's grid and saved with SaveImage.
-It makes no regions, shares or graph. Both read and write the same kinds of files.
+Spacingd, ScaleIntensityRanged, a crop around the mask, NormalizeIntensityd, the same network in
+eager torch, MONAI's GradCAM for the same class, the map brought to the CT's grid and saved with
+SaveImage. It makes no regions, shares or graph. Both read the same files.
 """
 
 from __future__ import annotations

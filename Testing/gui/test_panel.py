@@ -23,7 +23,7 @@ def node_names(scene):
 def table_rows(panel):
     model = panel.ui.regionTable.model()
     return [
-        [model.index(row, column).data() for column in range(model.columnCount())]
+        [model.index(row, column).data() or "" for column in range(model.columnCount())]
         for row in range(model.rowCount())
     ]
 
@@ -96,6 +96,7 @@ def test_apply_runs_and_shows(widget, nodes, runner, slicer_harness):
     assert ui.otherClassesLabel.text == (
         "moderately differentiated 17\N{NO-BREAK SPACE}%, well differentiated 11\N{NO-BREAK SPACE}%"
     )
+    assert ui.inputsLabel.text.startswith("case CT: ")
     assert ui.inputsLabel.text.endswith("from contrast CT, FDG-PET")
     assert ui.noticesLabel.text.endswith("Not given: acetate-PET.")
     assert "Trained on simulated images only." in ui.noticesLabel.text.split("\n\n")[0]
@@ -201,6 +202,7 @@ def test_a_failure_while_showing_leaves_no_new_node(widget, nodes, slicer_harnes
     with pytest.raises(MemoryError):
         widget.panel.apply()
     assert node_names(slicer_harness.scene) == before
+    assert "stopped unexpectedly" in widget.panel.ui.statusLabel.text
     assert widget.panel.ui.applyButton.enabled
 
 

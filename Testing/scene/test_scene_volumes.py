@@ -7,13 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from REACTKDSlicer.colors import ATTENTION_RAMP, ramp_colors, region_colors
+from REACTKDSlicer.colors import ATTENTION_RAMP, ramp_colors
 from REACTKDSlicer.offscreen import offscreen_context
 from REACTKDSlicer.scene_nodes import SceneStyle, show_case
 from REACTKDSlicer.volumes import add_volume
 from synthetic_case import LESIONS, oblique_geometry
 
 from REACTKDLib.geometry import image_from_array
+from REACTKDLib.palette import region_colors
 from REACTKDLib.types import Volume
 
 

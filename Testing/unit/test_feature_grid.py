@@ -47,7 +47,7 @@ def test_a_cell_lies_in_the_middle_of_what_the_encoder_sees_there(strides):
     features[0, 0][cell].backward()
     response = image.grad[0, 0].numpy()
     middle_kji = [
-        float((response.sum(axis=tuple(a for a in range(3) if a != axis)) @ np.arange(n)))
+        float(response.sum(axis=tuple(a for a in range(3) if a != axis)) @ np.arange(n))
         / float(response.sum())
         for axis, n in enumerate(size)
     ]
