@@ -143,7 +143,7 @@ def _lesions(mask: np.ndarray, geometry: Geometry, spec: RegionSpec) -> tuple[np
         )
     offset = np.array([s.start for s in box])[::-1]
 
-    def order(component: int) -> tuple:
+    def order(component: np.integer) -> tuple[float, ...]:
         # Equal volumes are ordered by position, so that storage order never matters.
         k, j, i = np.nonzero(components == component)
         centre = geometry.ras_from_ijk(np.array([i.mean(), j.mean(), k.mean()]) + offset)
@@ -199,7 +199,8 @@ def _add_parenchyma(
     """Halve the rest of the organ three times by volume, along the patient's axes."""
     k, j, i = np.nonzero(organ & (labels == 0))
     ras = np.ascontiguousarray(geometry.ras_from_ijk(np.stack([i, j, k], axis=1)).T)
-    labels, parts = labels.copy(), []
+    labels = labels.copy()
+    parts: list[_Part] = []
 
     def halve(members: np.ndarray, names: tuple[str, ...]) -> None:
         if len(members) == 0:

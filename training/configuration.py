@@ -27,6 +27,7 @@ class CohortSizes:
 class Optimisation:
     """How the student is trained.
 
+    ``dense_weight`` weighs the loss of grading every lesion cell of the feature map.
     ``modality_sets`` maps a set of modalities (``ct+pet_fdg``) to the probability with which a
     training case shows just these: modality dropout.
     """
@@ -36,6 +37,7 @@ class Optimisation:
     learning_rate: float
     weight_decay: float
     label_smoothing: float
+    dense_weight: float
     modality_sets: dict[str, float]
 
 

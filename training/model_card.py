@@ -52,7 +52,8 @@ simulated pathology reports it, with its noise near the cuts.
 
 ## Training
 
-Labels only (cross entropy, label smoothing {how.label_smoothing}); no distillation.
+Cross entropy of the case's label (smoothing {how.label_smoothing}), and of a second head that
+grades every lesion cell (weight {how.dense_weight}; dropped after training); no distillation.
 {how.epochs} epochs, epoch {best["epoch"]:.0f} kept for its selection AUC; AdamW, learning rate
 {how.learning_rate}; each training case shows one set of modalities, drawn with the probabilities
 {how.modality_sets}.

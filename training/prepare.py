@@ -11,13 +11,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from REACTKDLib.checks import InputStatistics, check_ct
 from REACTKDLib.model_package import ModelSpec
-from REACTKDLib.normalise import normalise
+from REACTKDLib.normalise import normalise, occupancy
 from REACTKDLib.roi import locate_roi
 
 from .cohort import sample_case_parameters, simulate_cohort_case
@@ -25,11 +26,13 @@ from .cohort import sample_case_parameters, simulate_cohort_case
 
 @dataclass(frozen=True, eq=False)
 class PreparedCase:
-    """One simulated case. ``volumes`` modality -> float16 (k, j, i); ``roi`` float16 0..1;
+    """One simulated case. ``volumes`` modality -> float16 (k, j, i); ``roi`` and
+    ``lesion`` float16 (k, j, i), 0..1, how much of each voxel they fill;
     ``label`` index of the observed class; ``statistics`` for the ranges in the model package."""
 
     volumes: Mapping[str, np.ndarray]
     roi: np.ndarray
+    lesion: np.ndarray
     label: int
     statistics: InputStatistics
 
@@ -71,11 +74,20 @@ def _prepare_one(spec: ModelSpec, profile: str, seed: int, cache: Path, index: i
     roi = locate_roi(study, spec)
     statistics = check_ct(study, roi, spec)
     model_input = normalise(study, roi, spec)
-    arrays = {f"volume_{name}": v.astype(np.float16) for name, v in model_input.volumes.items()}
+    lesion_value = [rule.name for rule in spec.role_rules].index(spec.regions.lesion_role) + 1
+    lesion = occupancy(
+        roi.labels == lesion_value, roi.geometry, model_input.geometry, spec.grid.supersampling, 2
+    )[1]
+    arrays: dict[str, Any] = {
+        f"volume_{name}": array.astype(np.float16) for name, array in model_input.volumes.items()
+    }
+        f"volume_{name}": v.astype(np.float16) for name, v in model_input.volumes.items()
+    }
     temporary = path.with_suffix(f".{os.getpid()}.npz")
     np.savez(
         temporary,
         roi=model_input.roi.astype(np.float16),
+        lesion=lesion.astype(np.float16),
         label=spec.class_names.index(case.truth.observed_grade),
         statistics=dataclasses.astuple(statistics),
         **arrays,
@@ -89,6 +101,7 @@ def _load(path: Path) -> PreparedCase:
         return PreparedCase(
             volumes={n[7:]: arrays[n] for n in arrays.files if n.startswith("volume_")},
             roi=arrays["roi"],
+            lesion=arrays["lesion"],
             label=int(arrays["label"]),
             statistics=InputStatistics(*map(float, arrays["statistics"])),
         )

@@ -33,21 +33,32 @@ class StandardisedStudent(nn.Module):
     A lesion fills a small part of the pooled volume, so pooled features hardly vary; without
     standardisation the head would need weights in the hundreds. :meth:`fold` turns the running
     statistics into the head's weights, so the trained student is pooling and a linear layer alone.
+
+    A second, dense head grades every cell of the feature map; it exists during training only and
+    tells the encoders where to look, which the label of the whole case hardly does.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.student = Student(spec.modality_names, len(spec.classes), spec.network)
         self.standardise = nn.BatchNorm1d(spec.network.fused_channels, affine=False, eps=1e-8)
-
-    def pooled(self, volumes: Mapping[str, Tensor], weights: Tensor) -> Tensor:
-        """Pooled features (N, C), as the folded student has them."""
-        features, _ = self.student.fuse(volumes)
-        return pool(features, weights)
+        self.dense_head = nn.Conv3d(spec.network.fused_channels, len(spec.classes) + 1, 1)
 
     def logits(self, pooled: Tensor) -> Tensor:
         """Logits (N, classes) of pooled features (N, C)."""
         return self.student.head(self.standardise(pooled))
+
+    def dense_loss(self, features: Tensor, weights: Tensor, lesion: Tensor, label: int) -> Tensor:
+        """Cross entropy of grading each cell: the case's class in lesions, nothing elsewhere.
+
+        ``features`` (N, C, k, j, i); ``weights`` pooling weights and ``lesion`` occupancy, both
+        (N, 1, k, j, i). Lesion cells and other cells count one half each.
+        """
+        log_probabilities = self.dense_head(features).log_softmax(dim=1)
+        inside, outside = weights * lesion, weights * (1 - lesion)
+        graded = (inside * log_probabilities[:, [label + 1]]).sum() / inside.sum().clamp_min(1e-6)
+        nothing = (outside * log_probabilities[:, [0]]).sum() / outside.sum()
+        return -(graded + nothing) / 2
 
     def fold(self) -> Student:
         """A copy of the student whose head reads pooled features as they are."""
@@ -74,9 +85,9 @@ def batch_of(
     spec: ModelSpec,
     names: Sequence[str],
     device: torch.device,
-    views: Sequence[Sequence[int]] = ((),),
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Volumes (views, 1, k, j, i) and pooling weights of one case.
+    views: Sequence[tuple[int, ...]] = ((),),
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Volumes (views, 1, k, j, i), and on the feature grid pooling weights and lesion occupancy.
 
     Every view is the case mirrored along some of the axes (0, 1, 2 = k, j, i); one view, not
     mirrored, by default.
@@ -85,15 +96,15 @@ def batch_of(
     def tensor(arrays: list[np.ndarray]) -> Tensor:
         return torch.tensor(np.stack(arrays), dtype=torch.float32, device=device)[:, None]
 
-    weights = [
-        to_feature_grid(np.flip(case.roi, axes).astype(np.float64), spec.network.total_stride)
-        for axes in views
-    ]
+    def cells(array: np.ndarray) -> list[np.ndarray]:
+        stride = spec.network.total_stride
+        return [to_feature_grid(np.flip(array, axes).astype(np.float64), stride) for axes in views]
+
     volumes = {
         name: tensor([np.flip(case.volumes[name], axes).astype(np.float32) for axes in views])
         for name in names
     }
-    return volumes, tensor([w / w.sum() for w in weights])
+    return volumes, tensor([w / w.sum() for w in cells(case.roi)]), tensor(cells(case.lesion))
 
 
 def pooled_features(
@@ -108,7 +119,7 @@ def pooled_features(
     rows = []
     with torch.inference_mode():
         for case in cases:
-            volumes, weights = batch_of(case, spec, names, device)
+            volumes, weights, _ = batch_of(case, spec, names, device)
             rows.append(student(volumes, weights).pooled[0].double().cpu().numpy())
     return np.stack(rows)
 
@@ -160,12 +171,16 @@ def train_student(
         model.train()
         losses = []
         for batch in tqdm(order, desc=f"epoch {epoch + 1}/{how.epochs}", unit="batch"):
-            pooled = []
+            pooled, dense = [], []
             for index in batch:
                 names = _draw_modalities(train[index], how.modality_sets, rng)
-                views = [np.flatnonzero(rng.random(3) < 0.5) for _ in range(VIEWS)]
-                pooled.append(model.pooled(*batch_of(train[index], spec, names, device, views)))
+                views = [_draw_flips(rng) for _ in range(VIEWS)]
+                volumes, weights, lesion = batch_of(train[index], spec, names, device, views)
+                features, _ = model.student.fuse(volumes)
+                pooled.append(pool(features, weights))
+                dense.append(model.dense_loss(features, weights, lesion, train[index].label))
             loss = loss_of(model.logits(torch.cat(pooled)), labels[batch].repeat_interleave(VIEWS))
+            loss = loss + how.dense_weight * torch.stack(dense).mean()
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -192,6 +207,11 @@ def train_student(
         temporary.replace(checkpoint)
     model.load_state_dict(best)
     return TrainingResult(model.fold(), tuple(history))
+
+
+def _draw_flips(rng: np.random.Generator) -> tuple[int, ...]:
+    """Axes to mirror, each with probability one half."""
+    return tuple(axis for axis in range(3) if rng.random() < 0.5)
 
 
 def _draw_modalities(
