@@ -81,8 +81,6 @@ def _prepare_one(spec: ModelSpec, profile: str, seed: int, cache: Path, index: i
     arrays: dict[str, Any] = {
         f"volume_{name}": array.astype(np.float16) for name, array in model_input.volumes.items()
     }
-        f"volume_{name}": v.astype(np.float16) for name, v in model_input.volumes.items()
-    }
     temporary = path.with_suffix(f".{os.getpid()}.npz")
     np.savez(
         temporary,
