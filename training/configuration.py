@@ -27,6 +27,8 @@ class CohortSizes:
 class Optimisation:
     """How the student is trained.
 
+    First ``crop_steps`` steps of ``batch_size`` crops of ``crop_size`` (k, j, i) at
+    ``learning_rate``, then ``epochs`` over whole cases at ``fine_learning_rate``.
     ``dense_weight`` weighs the loss of grading every lesion cell of the feature map.
     ``modality_sets`` maps a set of modalities (``ct+pet_fdg``) to the probability with which a
     training case shows just these: modality dropout.
@@ -34,7 +36,10 @@ class Optimisation:
 
     epochs: int
     batch_size: int
+    crop_steps: int
+    crop_size: list[int]
     learning_rate: float
+    fine_learning_rate: float
     weight_decay: float
     label_smoothing: float
     dense_weight: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,62 +14,18 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from REACTKDLib.model_package import ModelSpec
-from REACTKDLib.networks.onednn import use_onednn
 from REACTKDLib.networks.student import Student, pool
 from REACTKDLib.normalise import to_feature_grid
 
 from .configuration import TrainingConfiguration
 from .metrics import macro_auc
 from .prepare import PreparedCase
+from .pretrain import pretrain
+from .standardised import StandardisedStudent, draw_flips, draw_modalities
 
 #: Mirrored views of a case in one step. Cases differ in size, so a batch of cases runs one by one;
 #: two views of each let torch use its fast convolution, which it denies to a single case.
 VIEWS = 2
-
-
-class StandardisedStudent(nn.Module):
-    """The student during training: pooled features are standardised before the linear head.
-
-    A lesion fills a small part of the pooled volume, so pooled features hardly vary; without
-    standardisation the head would need weights in the hundreds. :meth:`fold` turns the running
-    statistics into the head's weights, so the trained student is pooling and a linear layer alone.
-
-    A second, dense head grades every cell of the feature map; it exists during training only and
-    tells the encoders where to look, which the label of the whole case hardly does.
-    """
-
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.student = Student(spec.modality_names, len(spec.classes), spec.network)
-        self.standardise = nn.BatchNorm1d(spec.network.fused_channels, affine=False, eps=1e-8)
-        self.dense_head = nn.Conv3d(spec.network.fused_channels, len(spec.classes) + 1, 1)
-
-    def logits(self, pooled: Tensor) -> Tensor:
-        """Logits (N, classes) of pooled features (N, C)."""
-        return self.student.head(self.standardise(pooled))
-
-    def dense_loss(self, features: Tensor, weights: Tensor, lesion: Tensor, label: int) -> Tensor:
-        """Cross entropy of grading each cell: the case's class in lesions, nothing elsewhere.
-
-        ``features`` (N, C, k, j, i); ``weights`` pooling weights and ``lesion`` occupancy, both
-        (N, 1, k, j, i). Lesion cells and other cells count one half each.
-        """
-        log_probabilities = self.dense_head(features).log_softmax(dim=1)
-        inside, outside = weights * lesion, weights * (1 - lesion)
-        graded = (inside * log_probabilities[:, [label + 1]]).sum() / inside.sum().clamp_min(1e-6)
-        nothing = (outside * log_probabilities[:, [0]]).sum() / outside.sum()
-        return -(graded + nothing) / 2
-
-    def fold(self) -> Student:
-        """A copy of the student whose head reads pooled features as they are."""
-        student = copy.deepcopy(self.student)
-        mean, variance = self.standardise.running_mean, self.standardise.running_var
-        assert mean is not None and variance is not None
-        weight = student.head.weight.data / torch.sqrt(variance + self.standardise.eps)
-        student.head.bias.data -= weight @ mean
-        student.head.weight.data = weight
-        use_onednn(student)
-        return student.eval()
 
 
 @dataclass(frozen=True)
@@ -145,12 +101,14 @@ def train_student(
     spec, how = configuration.spec, configuration.optimisation
     torch.manual_seed(configuration.seed)
     model = StandardisedStudent(spec).to(device)
+    if how.crop_steps:
+        pretrain(model, configuration, train, work, device)
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=how.learning_rate, weight_decay=how.weight_decay
+        model.parameters(), lr=how.fine_learning_rate, weight_decay=how.weight_decay
     )
     steps = len(train) // how.batch_size
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, how.learning_rate, total_steps=max(1, steps * how.epochs), pct_start=0.2
+        optimiser, how.fine_learning_rate, total_steps=max(1, steps * how.epochs), pct_start=0.2
     )
     labels = torch.tensor([case.label for case in train], device=device)
     loss_of = nn.CrossEntropyLoss(label_smoothing=how.label_smoothing)
@@ -173,12 +131,14 @@ def train_student(
         for batch in tqdm(order, desc=f"epoch {epoch + 1}/{how.epochs}", unit="batch"):
             pooled, dense = [], []
             for index in batch:
-                names = _draw_modalities(train[index], how.modality_sets, rng)
-                views = [_draw_flips(rng) for _ in range(VIEWS)]
+                names = draw_modalities(train[index], how.modality_sets, rng)
+                views = [draw_flips(rng) for _ in range(VIEWS)]
                 volumes, weights, lesion = batch_of(train[index], spec, names, device, views)
                 features, _ = model.student.fuse(volumes)
                 pooled.append(pool(features, weights))
-                dense.append(model.dense_loss(features, weights, lesion, train[index].label))
+                dense.append(
+                    model.dense_loss(features, weights, lesion, labels[[index]].expand(VIEWS))
+                )
             loss = loss_of(model.logits(torch.cat(pooled)), labels[batch].repeat_interleave(VIEWS))
             loss = loss + how.dense_weight * torch.stack(dense).mean()
             optimiser.zero_grad()
@@ -207,20 +167,6 @@ def train_student(
         temporary.replace(checkpoint)
     model.load_state_dict(best)
     return TrainingResult(model.fold(), tuple(history))
-
-
-def _draw_flips(rng: np.random.Generator) -> tuple[int, ...]:
-    """Axes to mirror, each with probability one half."""
-    return tuple(axis for axis in range(3) if rng.random() < 0.5)
-
-
-def _draw_modalities(
-    case: PreparedCase, sets: Mapping[str, float], rng: np.random.Generator
-) -> list[str]:
-    """One of the modality sets, by its probability, less what the case does not have."""
-    probabilities = np.array(list(sets.values()))
-    chosen = list(sets)[rng.choice(len(sets), p=probabilities / probabilities.sum())]
-    return [name for name in chosen.split("+") if name in case.volumes] or ["ct"]
 
 
 def _selection_auc(
