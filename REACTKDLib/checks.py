@@ -90,6 +90,20 @@ def compare_with_training(
     )
 
 
+def check_modalities(study: Study, spec: ModelSpec) -> tuple[Notice, ...]:
+    """A notice about images that were given and that the model cannot read."""
+    unused = [name for name in study.volumes if name not in spec.modality_names]
+    if not unused:
+        return ()
+    return (
+        Notice(
+            "unused_modality",
+            "warning",
+            f"Given but not used: {', '.join(unused)}. This model does not read them.",
+        ),
+    )
+
+
 def check_prediction(prediction: Prediction, package: ModelPackage) -> tuple[Notice, ...]:
     """Notices about missing modalities, unusual features and a model trained on simulated data."""
     notices = []

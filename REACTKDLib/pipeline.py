@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__
-from .checks import check_ct, check_prediction, compare_with_training
+from .checks import check_ct, check_modalities, check_prediction, compare_with_training
 from .explain import choose_target, explain
 from .infer import Prediction, load_classifier, predict
 from .model_package import ModelPackage
@@ -124,6 +124,7 @@ def run_case(
             roi.notices
             + compare_with_training(statistics, package.training_ranges)
             + regions.notices
+            + check_modalities(study, package)
             + prediction.notices
             + check_prediction(prediction, package)
         ),

@@ -52,13 +52,14 @@ simulated pathology reports it, with its noise near the cuts.
 
 ## Training
 
-Cross entropy of the case's label (smoothing {how.label_smoothing}), and of a second head that
-grades every lesion cell (weight {how.dense_weight}; dropped after training); no distillation.
-{how.epochs} epochs, epoch {best["epoch"]:.0f} kept for its selection AUC; AdamW, learning rate
-{how.learning_rate}; each training case shows one set of modalities, drawn with the probabilities
-{how.modality_sets}.
-Took {minutes["simulation"]} minutes to simulate and {minutes["training"]} minutes to train on
-{environment["threads"]} threads ({environment["device"]}). Again: `make model`
+First {how.crop_steps} steps of {how.batch_size} crops around lesions, in which a second head, dropped
+after training, grades every lesion cell; then whole cases: cross entropy of the case's label
+(smoothing {how.label_smoothing}) and of that head (weight {how.dense_weight}). No distillation.
+{how.epochs} epochs, epoch {best["epoch"]:.0f} kept for its selection AUC; AdamW, learning rates
+{how.learning_rate} and {how.fine_learning_rate}. Each training case shows one set of modalities,
+drawn with the probabilities {how.modality_sets}.
+Training took {minutes["training"]} minutes on {environment["threads"]} threads
+({environment["device"]}). Again: `make model`
 
 ## Figures (simulated test cases)
 
