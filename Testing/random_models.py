@@ -63,7 +63,7 @@ def random_student(spec: ModelSpec, seed: int) -> Student:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         student = Student(spec.modality_names, len(spec.classes), spec.network)
-        for name, weight in student.encoders.named_parameters():
+        for weight in student.encoders.parameters():
             if weight.ndim == 5:  # smoothing filters: random ones would see little but noise
                 weight.data.abs_()
         for projection in student.projections.values():

@@ -13,7 +13,6 @@ import pytest
 import SimpleITK as sitk
 from phantoms import CT_GRID, PHANTOM, grid_around, voxel_centres_ras
 from random_models import altered_copy
-from test_report import small_disk  # noqa: F401 - a fixture
 
 from REACTKDLib.cli import main
 from REACTKDLib.geometry import Geometry, image_from_array
@@ -310,7 +309,7 @@ def test_an_output_that_is_a_file(refuse, tmp_path):
     refuse(OUTPUT, "is a file", output=tmp_path / "results" / "case")
 
 
-def test_a_full_disk(refuse, small_disk):  # noqa: F811 - the fixture
+def test_a_full_disk(refuse, small_disk):
     refuse(OUTPUT, "Free space", output=small_disk / "case")
 
 

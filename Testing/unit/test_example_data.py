@@ -70,7 +70,9 @@ def test_only_the_wanted_files_are_unpacked(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(example_data, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
     example_data.unpack(path, tmp_path / "files")
-    found = {p.relative_to(tmp_path / "files").as_posix() for p in (tmp_path / "files").rglob("*.*")}
+    found = {
+        p.relative_to(tmp_path / "files").as_posix() for p in (tmp_path / "files").rglob("*.*")
+    }
     assert found == {"example_ct.nii.gz", "example_ct_dicom/0001.dcm"}
     assert not list(tmp_path.rglob("escaped*"))
 

@@ -187,7 +187,7 @@ def test_a_constant_image_is_refused():
 
 
 def test_an_image_all_beyond_the_window_is_refused():
-    with pytest.raises(InputError, match="lies inside -160..240"):
+    with pytest.raises(InputError, match=r"lies inside -160\.\.240"):
         read_by_model(CT + 5000, spec_with([windowed()]))
 
 

@@ -18,7 +18,12 @@ from REACTKDLib.read import StudyFiles, file_sha256
 from REACTKDLib.report import read_result
 from REACTKDLib.types import Segment, Segmentation, Study
 
-MODALITY_SETS = [("ct",), ("ct", "pet_fdg"), ("ct", "pet_acetate"), ("ct", "pet_fdg", "pet_acetate")]
+MODALITY_SETS = [
+    ("ct",),
+    ("ct", "pet_fdg"),
+    ("ct", "pet_acetate"),
+    ("ct", "pet_fdg", "pet_acetate"),
+]
 
 
 def files_of(paths, *tracers: str) -> StudyFiles:
@@ -61,10 +66,10 @@ def test_results_cannot_be_changed(phantom_case):
 def test_global_random_states_are_left_alone(ct_study, random_package, tmp_path):
     package = load_package(altered_copy(random_package, tmp_path / "copy"))  # not loaded before
     torch_state = torch.get_rng_state()
-    numpy_state = np.random.get_state()  # noqa: NPY002 - the global state is what is tested
+    numpy_state = np.random.get_state()
     run_case(ct_study, package)
     assert torch.equal(torch.get_rng_state(), torch_state)
-    after = np.random.get_state()  # noqa: NPY002
+    after = np.random.get_state()
     assert after[0] == numpy_state[0]
     assert np.array_equal(after[1], numpy_state[1])
     assert after[2:] == numpy_state[2:]
@@ -76,7 +81,9 @@ def test_a_second_run_gives_the_same_and_uses_the_loaded_network(ct_study, rando
     again = run_case(ct_study, random_package)
     assert load_classifier(random_package, "auto").network is network
     assert dict(again.probabilities) == pytest.approx(dict(first.probabilities), abs=1e-9)
-    assert [s.share for s in again.shares] == pytest.approx([s.share for s in first.shares], abs=1e-6)
+    assert [s.share for s in again.shares] == pytest.approx(
+        [s.share for s in first.shares], abs=1e-6
+    )
     assert np.array_equal(again.region_labels.array, first.region_labels.array)
     assert np.allclose(again.attention.array, first.attention.array, atol=1e-6)
 
@@ -109,7 +116,9 @@ def test_a_study_needs_a_ct(phantom_study):
         Study({"pet_fdg": phantom_study.volumes["pet_fdg"]}, phantom_study.segmentation)
 
 
-def test_files_and_values_give_the_same_result(phantom_files, phantom_study, random_package, tmp_path):
+def test_files_and_values_give_the_same_result(
+    phantom_files, phantom_study, random_package, tmp_path
+):
     output = tmp_path / "case"
     case = run_files(files_of(phantom_files, "pet_fdg", "pet_acetate"), random_package, output)
     direct = run_case(phantom_study, random_package)

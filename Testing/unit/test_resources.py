@@ -35,14 +35,20 @@ def test_a_file_that_is_not_shipped_is_an_incomplete_installation():
     assert "Install REACTKD again" in caught.value.advice
 
 
-@pytest.mark.parametrize("resources", ["Resources", "REACTKDLib/Resources"], ids=["beside", "inside"])
+@pytest.mark.parametrize(
+    "resources", ["Resources", "REACTKDLib/Resources"], ids=["beside", "inside"]
+)
 def test_resources_are_found_beside_the_library_or_inside(resources, tmp_path):
     """Beside: source tree and the flat folder of the Extension Manager. Inside: pip."""
     library = tmp_path / "REACTKDLib"
     library.mkdir()
     for file in LIBRARY.glob("*.py"):
         shutil.copy(file, library)
-    for name in ("Schemas/one.json", "Models/b/configs/metadata.json", "Models/a/configs/metadata.json"):
+    for name in (
+        "Schemas/one.json",
+        "Models/b/configs/metadata.json",
+        "Models/a/configs/metadata.json",
+    ):
         file = tmp_path / resources / name
         file.parent.mkdir(parents=True)
         file.write_text("{}")
