@@ -122,7 +122,10 @@ class _TerminalLog:
         from tqdm import tqdm
 
         if self._bar is None:
-            self._bar = tqdm(total=100, unit="%", leave=False, bar_format="{l_bar}{bar}| {elapsed}")
+            # disable=None: no bar where standard error is a file or a pipe.
+            self._bar = tqdm(
+                total=100, leave=False, disable=None, bar_format="{l_bar}{bar}| {elapsed}"
+            )
         self._bar.set_description(stage)
         self._bar.update(round(100 * done) - self._bar.n)
         if done >= 1.0:

@@ -52,9 +52,10 @@ simulated pathology reports it, with its noise near the cuts.
 
 ## Training
 
-First {how.crop_steps} steps of {how.batch_size} crops around lesions, in which a second head,
-dropped after training, grades every lesion cell; then whole cases: cross entropy of the case's label
-(smoothing {how.label_smoothing}) and of that head (weight {how.dense_weight}). No distillation.
+First {how.crop_steps} steps of {how.batch_size} crops around lesions, in which the head grades
+cells: lesion cells the case's class, others undecided. Then whole cases: cross entropy of the
+case's label (smoothing {how.label_smoothing}) and of the cells (weight {how.dense_weight}).
+No distillation.
 {how.epochs} epochs, epoch {best["epoch"]:.0f} kept for its selection AUC; AdamW, learning rates
 {how.learning_rate} and {how.fine_learning_rate}. Each training case shows one set of modalities,
 drawn with the probabilities {how.modality_sets}.

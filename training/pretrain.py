@@ -18,11 +18,11 @@ from REACTKDLib.normalise import to_feature_grid
 
 from .configuration import TrainingConfiguration
 from .prepare import PreparedCase
-from .standardised import StandardisedStudent, draw_flips, draw_modalities
+from .trained_student import TrainedStudent, draw_flips, draw_modalities
 
 
 def pretrain(
-    model: StandardisedStudent,
+    model: TrainedStudent,
     configuration: TrainingConfiguration,
     train: Sequence[PreparedCase],
     work: Path,

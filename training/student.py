@@ -21,7 +21,7 @@ from .configuration import TrainingConfiguration
 from .metrics import macro_auc
 from .prepare import PreparedCase
 from .pretrain import pretrain
-from .standardised import StandardisedStudent, draw_flips, draw_modalities
+from .trained_student import TrainedStudent, draw_flips, draw_modalities
 
 #: Mirrored views of a case in one step. Cases differ in size, so a batch of cases runs one by one;
 #: two views of each let torch use its fast convolution, which it denies to a single case.
@@ -100,7 +100,7 @@ def train_student(
     """
     spec, how = configuration.spec, configuration.optimisation
     torch.manual_seed(configuration.seed)
-    model = StandardisedStudent(spec).to(device)
+    model = TrainedStudent(spec).to(device)
     if how.crop_steps:
         pretrain(model, configuration, train, work, device)
     optimiser = torch.optim.AdamW(

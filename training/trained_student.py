@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,50 +17,50 @@ from REACTKDLib.networks.student import Student
 from .prepare import PreparedCase
 
 
-class StandardisedStudent(nn.Module):
-    """The student during training: pooled features are standardised before the linear head.
+class TrainedStudent(nn.Module):
+    """The student during training: its head grades cells as well as the whole case.
 
-    A lesion fills a small part of the pooled volume, so pooled features hardly vary; without
-    standardisation the head would need weights in the hundreds. :meth:`fold` turns the running
-    statistics into the head's weights, so the trained student is pooling and a linear layer alone.
-
-    A second, dense head grades every cell of the feature map; it exists during training only and
-    tells the encoders where to look, which the label of the whole case hardly does.
+    The head turns the features of a cell into evidence for each class; averaged over the region of
+    interest, it is the evidence of the case. Lesion cells are taught the case's class and all
+    others to be undecided, so that evidence stands where the disease is. A lesion fills a small
+    part of the average, hence a gain before the softmax. :meth:`fold` puts gain and prior into the
+    head, so the trained student is pooling and a linear layer alone.
     """
+
+    _INITIAL_GAIN = 20.0  # a lesion fills about a twentieth of the region of interest
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.student = Student(spec.modality_names, len(spec.classes), spec.network)
-        self.standardise = nn.BatchNorm1d(spec.network.fused_channels, affine=False, eps=1e-8)
-        self.dense_head = nn.Conv3d(spec.network.fused_channels, len(spec.classes) + 1, 1)
+        self.log_gain = nn.Parameter(torch.tensor(math.log(self._INITIAL_GAIN)))
+        self.prior = nn.Parameter(torch.zeros(len(spec.classes)))
 
     def logits(self, pooled: Tensor) -> Tensor:
         """Logits (N, classes) of pooled features (N, C)."""
-        return self.student.head(self.standardise(pooled))
+        return self.log_gain.exp() * self.student.head(pooled) + self.prior
 
     def dense_loss(
         self, features: Tensor, weights: Tensor, lesion: Tensor, labels: Tensor
     ) -> Tensor:
-        """Cross entropy of grading each cell: the case's class in lesions, nothing elsewhere.
+        """Cross entropy of the cells: the case's class in lesions, all classes alike elsewhere.
 
         ``features`` (N, C, k, j, i); ``weights`` of the cells and ``lesion`` occupancy, both
         (N, 1, k, j, i); ``labels`` (N,). Lesion cells and other cells count one half each.
         """
-        log_probabilities = self.dense_head(features).log_softmax(dim=1)
-        of_class = log_probabilities[torch.arange(len(labels)), labels + 1][:, None]
+        evidence = self.student.head(features.movedim(1, -1)).movedim(-1, 1)
+        log_probabilities = evidence.log_softmax(dim=1)
+        of_class = log_probabilities[torch.arange(len(labels)), labels][:, None]
+        undecided = log_probabilities.mean(dim=1, keepdim=True)
         inside, outside = weights * lesion, weights * (1 - lesion)
         graded = (inside * of_class).sum() / inside.sum().clamp_min(1e-6)
-        nothing = (outside * log_probabilities[:, [0]]).sum() / outside.sum()
-        return -(graded + nothing) / 2
+        return -(graded + (outside * undecided).sum() / outside.sum()) / 2
 
     def fold(self) -> Student:
-        """A copy of the student whose head reads pooled features as they are."""
+        """A copy of the student whose head gives the logits of :meth:`logits`."""
         student = copy.deepcopy(self.student)
-        mean, variance = self.standardise.running_mean, self.standardise.running_var
-        assert mean is not None and variance is not None
-        weight = student.head.weight.data / torch.sqrt(variance + self.standardise.eps)
-        student.head.bias.data -= weight @ mean
-        student.head.weight.data = weight
+        gain = self.log_gain.exp().detach()
+        student.head.weight.data *= gain
+        student.head.bias.data = student.head.bias.data * gain + self.prior.detach()
         use_onednn(student)
         return student.eval()
 
