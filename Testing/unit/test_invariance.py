@@ -194,7 +194,15 @@ def test_a_larger_field_of_view_changes_nothing(axial, shipped_size_package):
     case = run_case(PHANTOM.study(wide), shipped_size_package)
     assert np.allclose(probabilities(case), probabilities(axial), atol=1e-5)
     i, j, k = 9, 4, 11
-    inside = case.attention.array[
-        k : k + AXIAL.size[2], j : j + AXIAL.size[1], i : i + AXIAL.size[0]
-    ]
-    assert np.allclose(inside, axial.attention.array, atol=1e-4)
+    part = (
+        slice(k, k + AXIAL.size[2]),
+        slice(j, j + AXIAL.size[1]),
+        slice(i, i + AXIAL.size[0]),
+    )
+    assert np.allclose(case.attention.array[part], axial.attention.array, atol=1e-4)
+    assert np.array_equal(case.region_labels.array[part], axial.region_labels.array)
+    truth = PHANTOM.labels(voxel_centres_ras(wide))
+    assert np.array_equal(case.region_labels.array > 0, truth > 0)
+    kinds = {region.label: region.kind for region in case.regions}
+    found = {kinds[label] for label in np.unique(case.region_labels.array[truth == 2])}
+    assert found == {"lesion"}
