@@ -44,13 +44,20 @@ def macro_auc_interval(
     return Estimate(macro_auc(labels, logits), float(low), float(high), len(labels))
 
 
+#: Bounds of a fitted temperature; a fit that ends at one of them calibrates nothing.
+TEMPERATURE_RANGE = (0.05, 20.0)
+
+
 def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
-    """Temperature that minimises the cross entropy of softmax(logits / T) (Guo 2017), 0.05..20."""
+    """Temperature in ``TEMPERATURE_RANGE`` with the least cross entropy of softmax(logits / T).
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
+    """
     from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
         probabilities = softmax(logits / np.exp(log_temperature), axis=1)
         return float(-np.log(probabilities[np.arange(len(labels)), labels] + 1e-300).mean())
 
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURE_RANGE), method="bounded")
     return float(np.exp(found.x))

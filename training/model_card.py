@@ -7,7 +7,7 @@ from typing import Any
 
 from .configuration import TrainingConfiguration
 from .export import TrainedModalitySet
-from .metrics import Estimate
+from .metrics import TEMPERATURE_RANGE, Estimate
 
 
 def model_card(
@@ -31,6 +31,18 @@ def model_card(
         m.title + (" (required)" if m.required else " (optional)") for m in spec.modalities
     )
     roles = ", ".join(r.name + (" (required)" if r.required else "") for r in spec.role_rules)
+    low, high = TEMPERATURE_RANGE
+    at_bound = [
+        key
+        for key, m in modality_sets.items()
+        if not 1.01 * low < m.calibration.temperature < 0.99 * high
+    ]
+    uncalibrated = (
+        f"- The temperature of {', '.join(at_bound)} is at the bound of its fit: with these\n"
+        "  modalities the probabilities are not calibrated.\n"
+        if at_bound
+        else ""
+    )
     minutes, environment = figures["minutes"], figures["environment"]
     best = max(figures["history"], key=lambda row: (row["selection_auc"], row["epoch"]))
     return f"""# {spec.name}
@@ -81,4 +93,6 @@ Macro AUC (mean of the one-against-rest AUCs), 95 % interval by bootstrap over p
 - Intensities are z-scored over the region of interest (organ, lesions and a margin of
   {spec.grid.margin_mm:g} mm); what lies outside cannot vote.
 - Without a lesion in the segmentation the answer rests on the parenchyma alone and says so.
-"""
+- The network's normalisation also counts the empty voxels around the region of interest, so a box a
+  few voxels larger changes the probabilities, and the class of a case near a decision border.
+{uncalibrated}"""
