@@ -41,20 +41,28 @@ class Explanation:
     graph: RegionGraph
 
 
-def choose_target(prediction: Prediction, package: ModelSpec, target: str | None) -> str:
-    """The class to explain: the one asked for, or the most probable.
+def check_target(target: str | None, package: ModelSpec) -> None:
+    """Refuse a class that the package does not have; None is the most probable one.
 
     Raises
     ------
     OptionError : not a class of the package.
     """
-    if target is None:
-        return package.class_names[int(prediction.probabilities.argmax())]
-    if target not in package.class_names:
+    if target is not None and target not in package.class_names:
         raise OptionError(
             f"Unknown class {target!r}.", f"Choose one of {', '.join(package.class_names)}."
         )
-    return target
+
+
+def choose_target(prediction: Prediction, package: ModelSpec, target: str | None) -> str:
+    """The class to explain: the one asked for, or the most probable.
+
+    Raises
+    ------
+    OptionError : as :func:`check_target`.
+    """
+    check_target(target, package)
+    return target or package.class_names[int(prediction.probabilities.argmax())]
 
 
 def explain(
@@ -130,7 +138,7 @@ def _region_weights(
         label_count,
     )
     parts = to_feature_grid(
-        fractions * model_input.roi.astype(np.float64), package.network.total_stride
+        fractions * model_input.weights.astype(np.float64), package.network.total_stride
     )
     return parts.reshape(label_count, -1) / parts.sum()
 
@@ -144,11 +152,10 @@ def _map_on_ct(
     package: ModelSpec,
 ) -> Volume:
     """Contribution density on the CT's grid, logit per litre, float32, 0 outside the ROI."""
-    cell_litres = prediction.geometry.voxel_volume_ml / 1000.0
-    cells = to_feature_grid(model_input.roi.astype(np.float64), package.network.total_stride).sum()
-    per_litre = (density / (cells * cell_litres)).astype(np.float32)
-    crop = resample_array(per_litre, prediction.geometry, roi.geometry)
-    crop *= resample_array(model_input.roi, model_input.geometry, roi.geometry)
+    voxel_litres = model_input.geometry.voxel_volume_ml / 1000.0
+    per_litre = model_input.weights / voxel_litres
+    crop = resample_array(density.astype(np.float32), prediction.geometry, roi.geometry)
+    crop *= resample_array(per_litre, model_input.geometry, roi.geometry)
     full = np.zeros(ct_geometry.array_shape, dtype=np.float32)
     full[roi.slices] = crop
     return Volume(full, ct_geometry, "attention")

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .errors import InputError
 
@@ -139,6 +140,13 @@ class Geometry:
             direction_lps=self.direction_lps,
         )
 
+    def crop_to(self, box: tuple[slice, slice, slice]) -> Geometry:
+        """The same lattice inside ``box``, slices (k, j, i) of an array on this grid."""
+        k, j, i = box
+        return self.crop(
+            (i.start, j.start, k.start), (i.stop - i.start, j.stop - j.start, k.stop - k.start)
+        )
+
     def corners_lps(self) -> np.ndarray:
         """The 8 outer corners of the grid (voxel edges, not centres), shape (8, 3), LPS mm."""
         ends = [(-0.5, n - 0.5) for n in self.size]
@@ -149,6 +157,21 @@ class Geometry:
         return self.size == other.size and bool(
             np.allclose(self.corners_lps(), other.corners_lps(), atol=tolerance_mm)
         )
+
+
+def bounding_box(array: np.ndarray) -> tuple[slice, slice, slice] | None:
+    """Slices (k, j, i) of the box around the nonzero voxels; None where all are zero."""
+    if not array.any():
+        return None
+
+    def span(filled: ArrayLike) -> slice:
+        places = np.flatnonzero(filled)
+        return slice(int(places[0]), int(places[-1]) + 1)
+
+    k = span(array.any(axis=(1, 2)))
+    j = span(array[k].any(axis=(0, 2)))
+    i = span(array[k, j].any(axis=(0, 1)))
+    return (k, j, i)
 
 
 def geometry_from_ijk_to_ras(matrix: np.ndarray, size: Index) -> Geometry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,12 +37,16 @@ class FeatureStatistics:
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A network in memory with what its package says about its training features."""
+    """A network in memory with what its package says about its training features.
+
+    ``notices`` tell of a device that was to be used and failed.
+    """
 
     package: ModelPackage
     network: Student
     statistics: Mapping[str, FeatureStatistics]
     device: torch.device
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,38 +79,71 @@ class Prediction:
             object.__setattr__(self, name, read_only(getattr(self, name)))
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto`` is CUDA where torch has it, else the CPU.
+def check_device(name: str) -> None:
+    """Refuse a device that does not exist. Only "cuda" needs torch for that.
 
     Raises
     ------
     OptionError : not one of ``DEVICES``.
     EnvironmentProblem : CUDA was asked for and torch has none.
     """
-    import torch
-
     if name not in DEVICES:
         raise OptionError(f"Unknown device {name!r}.", f"Choose one of {', '.join(DEVICES)}.")
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise EnvironmentProblem(
-            f"torch {torch.__version__} finds no CUDA device.", "Choose the device 'cpu' or 'auto'."
-        )
-    return torch.device("cuda" if name != "cpu" and available else "cpu")
+    if name == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise EnvironmentProblem(
+                f"torch {torch.__version__} finds no CUDA device.",
+                "Choose the device 'cpu' or 'auto'.",
+            )
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is CUDA where torch has it, else the CPU.
+
+    Raises
+    ------
+    OptionError, EnvironmentProblem : as :func:`check_device`.
+    """
+    import torch
+
+    check_device(name)
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def load_classifier(package: ModelPackage, device: str = "auto") -> Classifier:
     """The network of a package, ready on ``device``; loaded once per package and device.
 
+    A CUDA device that fails to take the network is answered by the CPU, with a notice; the next
+    call tries it again.
+
     Raises
     ------
-    ModelPackageError : weights do not fit the network that the package describes.
+    ModelPackageError : the weights do not fit the network that the package describes, or the
+        package on the disk is no longer the given one.
+    OptionError, EnvironmentProblem : as :func:`check_device`.
     """
-    return _load(package.path, package.weights_sha256, str(choose_device(device)))
+    chosen = choose_device(device)
+    try:
+        return _load(package.path, package.package_sha256, str(chosen))
+    except RuntimeError as error:
+        if chosen.type == "cpu":
+            raise
+        on_cpu = _load(package.path, package.package_sha256, "cpu")
+        return replace(on_cpu, notices=(_cuda_failed(error),))
+
+
+def _cuda_failed(error: RuntimeError) -> Notice:
+    return Notice(
+        "cuda_failed",
+        "warning",
+        f"The CUDA device failed ({str(error).splitlines()[0]}); the CPU was used.",
+    )
 
 
 @functools.lru_cache(maxsize=4)
-def _load(path: Path, weights_sha256: str, device: str) -> Classifier:
+def _load(path: Path, package_sha256: str, device: str) -> Classifier:
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -115,7 +152,7 @@ def _load(path: Path, weights_sha256: str, device: str) -> Classifier:
     from .networks.student import Student
 
     package = load_package(path)
-    if package.weights_sha256 != weights_sha256:
+    if package.package_sha256 != package_sha256:
         raise ModelPackageError(f"{package.name} changed while in use.", "Start again.")
     with torch.random.fork_rng(devices=[]):  # random weights, replaced at once
         network = Student(package.modality_names, len(package.classes), package.network)
@@ -161,21 +198,15 @@ def predict(classifier: Classifier, model_input: ModelInput) -> Prediction:
             f"Give one of these sets: {', '.join(sorted(package.statistics))}.",
         )
     stride = package.network.total_stride
-    weights = to_feature_grid(model_input.roi.astype(np.float64), stride)
+    weights = to_feature_grid(model_input.weights.astype(np.float64), stride)
     weights = weights / weights.sum()
-    notices: tuple[Notice, ...] = ()
+    notices = classifier.notices
     try:
         output = _forward(classifier.network, model_input, weights, classifier.device)
     except RuntimeError as error:
         if classifier.device.type == "cpu":
             raise
-        notices = (
-            Notice(
-                "cuda_failed",
-                "warning",
-                f"The CUDA device failed ({str(error).splitlines()[0]}); the CPU was used.",
-            ),
-        )
+        notices = (_cuda_failed(error),)
         classifier = load_classifier(package, "cpu")
         output = _forward(classifier.network, model_input, weights, classifier.device)
     logits = output.logits[0].double().cpu()
@@ -210,4 +241,4 @@ def _forward(
 
     with torch.inference_mode():
         volumes = {name: batch(array) for name, array in model_input.volumes.items()}
-        return network(volumes, batch(weights))
+        return network(volumes, batch(model_input.roi), batch(weights))

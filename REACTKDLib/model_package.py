@@ -82,6 +82,18 @@ class NetworkSpec:
 
 
 @dataclass(frozen=True)
+class PoolingSpec:
+    """Weights of the global average pooling over the region of interest.
+
+    Lesions widened by ``lesion_margin_mm`` have ``lesion_weight`` (0..1) of the whole, however
+    small they are, and the rest of the region has what remains.
+    """
+
+    lesion_weight: float
+    lesion_margin_mm: float
+
+
+@dataclass(frozen=True)
 class RegionSpec:
     """Numbers of the region schemes: ml and mm."""
 
@@ -137,6 +149,7 @@ class ModelSpec:
     modalities: tuple[ModalitySpec, ...]
     grid: GridSpec
     network: NetworkSpec
+    pooling: PoolingSpec
     regions: RegionSpec
     plausibility: Plausibility
 
@@ -163,10 +176,14 @@ class _Trained:
 
 @dataclass(frozen=True)
 class ModelPackage(_Trained, ModelSpec):
-    """A trained model in a verified package."""
+    """A trained model in a verified package.
+
+    ``package_sha256`` is that of ``SHA256SUMS``, which stands for the content of every file.
+    """
 
     path: Path
     weights_sha256: str
+    package_sha256: str
 
     @property
     def weights_path(self) -> Path:
@@ -229,7 +246,13 @@ def load_package(path: Path | str | None = None) -> ModelPackage:
         "reactkd",
     )
     # Not dataclasses.asdict: it would turn the parts into dictionaries.
-    return ModelPackage(**vars(spec), **vars(trained), path=folder, weights_sha256=digests[WEIGHTS])
+    return ModelPackage(
+        **vars(spec),
+        **vars(trained),
+        path=folder,
+        weights_sha256=digests[WEIGHTS],
+        package_sha256=_sha256(folder / CHECKSUMS),
+    )
 
 
 def spec_from_section(section: Mapping[str, Any]) -> ModelSpec:
@@ -371,5 +394,7 @@ def _check_consistency(package: ModelSpec) -> None:
             refuse(f"modality {modality.name} needs either a window or percentiles.")
     if len(package.network.strides) != len(package.network.blocks_down) - 1:
         refuse("the network needs one stride between each two encoder levels.")
+    if not 0 <= package.pooling.lesion_weight < 1:
+        refuse(f"pooling.lesion_weight is {package.pooling.lesion_weight}, not in 0..1.")
     if package.grid.supersampling < 1 or min(package.grid.spacing_mm) <= 0:
         refuse(f"grid {package.grid} is not usable.")

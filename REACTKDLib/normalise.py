@@ -2,7 +2,8 @@
 
 Source: REACT-KD preprocessing: clip to a window (CT, -160..240 HU) or to percentiles (PET), scale
 to 0..1, z-score. Decisions of ours: statistics are taken over the region of interest, and voxels
-outside it are set to 0, the mean, so that nothing outside the region can vote.
+outside it are set to 0, the mean, so that nothing outside the region can vote. What the CT does not
+show is outside the region.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from .errors import InputError
-from .geometry import Geometry, resample_array
+from .geometry import Geometry, Vector, resample_array
 from .model_package import ModalitySpec, ModelSpec
 from .roi import Roi
 from .types import Study, Volume, frozen_mapping, read_only
@@ -25,6 +26,9 @@ _STRUCTURE_OCCUPANCY = 0.47
 
 _AIR_HU = -1000.0
 
+#: Below this standard deviation, on the scale of 0..1, an image is constant but for rounding.
+_LEAST_SPREAD = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class ModelInput:
@@ -32,16 +36,19 @@ class ModelInput:
 
     ``volumes`` : modality -> float32 (k, j, i) on ``geometry``, z-scored, 0 outside the ROI.
     ``roi`` : float32 (k, j, i), 0..1, how much of each voxel belongs to the region of interest.
+    ``weights`` : float32 (k, j, i), sum 1, how much each voxel counts in the pooling.
     """
 
     volumes: Mapping[str, np.ndarray]
     roi: np.ndarray
+    weights: np.ndarray
     geometry: Geometry
 
     def __post_init__(self) -> None:
         volumes = {name: read_only(array) for name, array in self.volumes.items()}
         object.__setattr__(self, "volumes", frozen_mapping(volumes))
         object.__setattr__(self, "roi", read_only(self.roi))
+        object.__setattr__(self, "weights", read_only(self.weights))
 
 
 def normalise(study: Study, roi: Roi, package: ModelSpec) -> ModelInput:
@@ -54,8 +61,9 @@ def normalise(study: Study, roi: Roi, package: ModelSpec) -> ModelInput:
     """
     grid, margin = roi.model_geometry, package.grid.margin_mm
     factor = package.grid.supersampling
-    structures = occupancy(roi.labels > 0, roi.geometry, grid, factor, label_count=2)[1]
-    weight = _soft_roi(structures, grid, margin)
+    structures, lesions = structure_occupancy(roi, package)
+    inside = _part_inside(roi.geometry, grid, factor)
+    weight = _soft_roi(structures, grid, margin) * inside
     volumes = {}
     for spec in package.modalities:
         if spec.name in study.volumes:
@@ -63,13 +71,51 @@ def normalise(study: Study, roi: Roi, package: ModelSpec) -> ModelInput:
             volume = study.volumes[spec.name]
             if spec.name == "ct":
                 volume = Volume(volume.array[roi.slices], roi.geometry, volume.name)
-            volumes[spec.name] = _intensities(volume, grid, factor, weight, spec)
+            volumes[spec.name] = _intensities(volume, grid, factor, weight, inside, spec)
         elif spec.required:
             raise InputError(
                 f"The model {package.name} needs the modality {spec.name!r}.",
                 f"Give a {spec.title}.",
             )
-    return ModelInput(volumes, weight, grid)
+    near = lesion_surroundings(weight, lesions, package)
+    return ModelInput(volumes, weight, pooling_weights(weight, near, package), grid)
+
+
+def structure_occupancy(roi: Roi, package: ModelSpec) -> tuple[np.ndarray, np.ndarray]:
+    """How much of each voxel of the model's grid all roles fill, and lesions: 2 x (k, j, i)."""
+    table = np.ones(len(package.role_rules) + 1, dtype=np.uint8)
+    roles = [rule.name for rule in package.role_rules]
+    table[0], table[roles.index(package.regions.lesion_role) + 1] = 0, 2
+    factor = package.grid.supersampling
+    parts = occupancy(table[roi.labels], roi.geometry, roi.model_geometry, factor, label_count=3)
+    return parts[1] + parts[2], parts[2]
+
+
+def pooling_weights(roi: np.ndarray, near: np.ndarray, package: ModelSpec) -> np.ndarray:
+    """Weights of the global average pooling, float32 (k, j, i), sum 1 (see ``PoolingSpec``).
+
+    ``roi`` (k, j, i), 0..1; ``near``, its part that belongs to :func:`lesion_surroundings`.
+    """
+    inside, near = roi.astype(np.float64), near.astype(np.float64)
+    rest = inside - near
+    amounts = np.array([near.sum(), rest.sum()])
+    # Where one of the two is missing, the other has the whole.
+    weight = package.pooling.lesion_weight
+    shares = np.array([weight, 1.0 - weight]) * (amounts > 0)
+    near_each, rest_each = shares / shares.sum() / np.where(amounts > 0, amounts, 1.0)
+    return (near * near_each + rest * rest_each).astype(np.float32)
+
+
+def lesion_surroundings(roi: np.ndarray, lesions: np.ndarray, package: ModelSpec) -> np.ndarray:
+    """How much of each voxel belongs to lesions and their surroundings, float32, at most ``roi``.
+
+    Lesions too thin to fill a voxel have no surroundings of their own.
+    """
+    lesion_voxels = lesions >= _STRUCTURE_OCCUPANCY
+    if not lesion_voxels.any():
+        return np.zeros_like(roi)
+    margin = package.pooling.lesion_margin_mm
+    return (roi * _within_mm(lesion_voxels, margin, package.grid.spacing_mm)).astype(np.float32)
 
 
 def occupancy(
@@ -151,17 +197,35 @@ def _soft_roi(structures: np.ndarray, grid: Geometry, margin_mm: float) -> np.nd
             "Check that the segmentation is complete.",
         )
     # Structures may all be thinner than a voxel.
-    distance = ndimage.distance_transform_edt(
-        structures < min(_STRUCTURE_OCCUPANCY, fullest), sampling=grid.spacing_mm[::-1]
-    )
-    edge = min(grid.spacing_mm)
-    soft = np.clip((margin_mm + edge / 2 - distance) / edge, 0.0, 1.0)
+    soft = _within_mm(structures >= min(_STRUCTURE_OCCUPANCY, fullest), margin_mm, grid.spacing_mm)
     # A structure thinner than a voxel is in the region all the same.
     return np.maximum(soft, structures).astype(np.float32)
 
 
+def _within_mm(mask: np.ndarray, margin_mm: float, spacing_mm: Vector) -> np.ndarray:
+    """1 within ``margin_mm`` of a mask, falling to 0 over one voxel."""
+    distance = ndimage.distance_transform_edt(~mask, sampling=spacing_mm[::-1])
+    edge = min(spacing_mm)
+    return np.clip((margin_mm + edge / 2 - distance) / edge, 0.0, 1.0)
+
+
+def _part_inside(source: Geometry, grid: Geometry, factor: int) -> np.ndarray:
+    """How much of each voxel of ``grid`` lies inside ``source``: float32 (k, j, i), 0..1."""
+    corners = source.ijk_from_lps(grid.corners_lps())
+    if np.all((corners >= -0.5) & (corners <= np.array(source.size) - 0.5)):
+        return np.ones(grid.array_shape, dtype=np.float32)
+    # Linear, as the CT: both then agree on which points are inside.
+    ones = np.ones(source.array_shape, dtype=np.uint8)
+    return _block_means(resample_array(ones, source, _supersampled(grid, factor)), factor)
+
+
 def _intensities(
-    volume: Volume, grid: Geometry, factor: int, weight: np.ndarray, spec: ModalitySpec
+    volume: Volume,
+    grid: Geometry,
+    factor: int,
+    weight: np.ndarray,
+    inside: np.ndarray,
+    spec: ModalitySpec,
 ) -> np.ndarray:
     outside = _AIR_HU if spec.name == "ct" else 0.0
     fine = resample_array(
@@ -169,10 +233,14 @@ def _intensities(
     )
     if spec.window is not None:
         low, high = spec.window
-        values = _block_means(np.clip(fine, low, high), factor)
-    else:
+        fine, outside = np.clip(fine, low, high), float(np.clip(outside, low, high))
+    values = _block_means(fine, factor)
+    if spec.name == "ct":
+        # Where the CT ends within a voxel, the mean of the points inside it.
+        cut = (inside < 1) & (weight > 0)
+        values[cut] = outside + (values[cut] - outside) / inside[cut]
+    if spec.window is None:
         assert spec.percentiles is not None  # the package was checked when it was loaded
-        values = _block_means(fine, factor)
         low, high = np.percentile(values[weight > 0.5], spec.percentiles)
         values = np.clip(values, low, high)
     if high <= low:
@@ -183,7 +251,7 @@ def _intensities(
     values = (values - low) / (high - low)
     mean = float(np.average(values, weights=weight))
     spread = float(np.sqrt(np.average((values - mean) ** 2, weights=weight)))
-    if spread == 0.0:
+    if spread < _LEAST_SPREAD:
         raise InputError(
             f"{spec.title}: no value of the region of interest lies inside {low:g}..{high:g}.",
             "Check the unit of the image (HU for CT, SUV for PET).",

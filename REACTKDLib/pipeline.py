@@ -7,6 +7,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,12 @@ import numpy as np
 
 from . import __version__
 from .checks import check_ct, check_modalities, check_prediction, compare_with_training
-from .explain import choose_target, explain
-from .infer import Prediction, load_classifier, predict
+from .explain import check_target, choose_target, explain
+from .infer import Classifier, Prediction, check_device, load_classifier, predict
 from .model_package import ModelPackage
 from .normalise import normalise
 from .read import StudyFiles, read_study
-from .regions import Regions, make_regions
+from .regions import Regions, check_scheme, make_regions
 from .report import check_output, write_result
 from .roi import Roi, locate_roi
 from .types import CaseResult, Study, Volume, frozen_mapping
@@ -51,6 +52,19 @@ class RunOptions:
     device: str = "auto"
 
 
+def check_options(options: RunOptions, package: ModelPackage) -> None:
+    """Refuse options that name something that does not exist.
+
+    Raises
+    ------
+    OptionError : a class that the package does not have, an unknown scheme or device.
+    EnvironmentProblem : CUDA was asked for and torch has none.
+    """
+    check_target(options.target, package)
+    check_scheme(options.scheme)
+    check_device(options.device)
+
+
 def no_progress(stage: str, done: float) -> None:
     """A listener that hears nothing."""
 
@@ -67,8 +81,20 @@ def run_case(
     ------
     InputError : the study cannot be used (see the stages).
     ModelPackageError : the package's weights are not usable.
-    OptionError, EnvironmentProblem : a class, scheme or device that does not exist.
+    OptionError, EnvironmentProblem : a class, scheme or device that does not exist; found before
+        any work is done.
     """
+    check_options(options, package)
+    return _run(study, package, options, progress, lambda: load_classifier(package, options.device))
+
+
+def _run(
+    study: Study,
+    package: ModelPackage,
+    options: RunOptions,
+    progress: Progress,
+    classifier: Callable[[], Classifier],
+) -> CaseResult:
     seconds: dict[str, float] = {}
 
     @contextmanager
@@ -86,9 +112,9 @@ def run_case(
     with stage("normalisation"):
         model_input = normalise(study, roi, package)
     with stage("model"):
-        classifier = load_classifier(package, options.device)
+        loaded = classifier()
     with stage("network"):
-        prediction = predict(classifier, model_input)
+        prediction = predict(loaded, model_input)
         target = choose_target(prediction, package, options.target)
     with stage("explanation"):
         explanation = explain(
@@ -146,12 +172,17 @@ def run_files(
     Raises
     ------
     OutputError : the folder exists or cannot be written; found before any work is done.
+    OptionError, EnvironmentProblem : as :func:`check_options`; found before anything is read.
     ReactKDError : as :func:`read_study` and :func:`run_case`.
     """
     check_output(output, overwrite=overwrite)
+    check_options(options, package)
     progress("reading", 0.0)
-    study = read_study(files, package.role_rules)
-    case = run_case(study, package, options, progress)
+    with ThreadPoolExecutor(1) as background:
+        # Importing torch takes longer than reading a CT; the stage "model" waits for it.
+        classifier = background.submit(load_classifier, package, options.device)
+        study = read_study(files, package.role_rules)
+        case = _run(study, package, options, progress, classifier.result)
     write_result(case, output, overwrite=overwrite)
     return case
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,12 +16,15 @@ import numpy as np
 from .errors import InputError
 from .geometry import Geometry
 from .read_dicom import choose_series, read_series
+from .read_dicom_files import DicomSeries
 from .read_image import MAX_VOXELS, files_of, read_image, require_exists
 from .read_segmentation import read_segmentation
 from .roles import RoleRule
 from .types import SourceFile, Study, Volume
 
 _HASH_CHUNK = 1 << 20
+#: Files read at a time: decompression and hashing run side by side, memory stays bounded.
+_READERS = 4
 
 
 @dataclass(frozen=True)
@@ -97,21 +101,27 @@ def read_ct(path: Path, *, series_uid: str | None = None) -> Volume:
     InputError : as :func:`read_volume` and :func:`REACTKDLib.read_dicom.choose_series`; a series
         UID for a file.
     """
-    return _read_ct(Path(path), series_uid)[0]
+    path = Path(path)
+    return _read_ct(path, _chosen_series(path, series_uid))
 
 
-def _read_ct(path: Path, series_uid: str | None) -> tuple[Volume, tuple[Path, ...]]:
-    """The CT and the files it came from."""
+def _chosen_series(path: Path, series_uid: str | None) -> DicomSeries | None:
+    """The series of a DICOM folder, None for an image file."""
     if path.is_dir():
-        series = choose_series(path, series_uid)
-        array, geometry = read_series(path, series)
-        return _as_volume(array, geometry, "CT", path), series.files
+        return choose_series(path, series_uid)
     if series_uid is not None:
         raise InputError(
             f"A series UID ({series_uid}) is given, and the CT {path} is no folder.",
             "Give the DICOM folder, or leave the UID out.",
         )
-    return read_volume(path, "CT"), files_of(path, "CT")
+    return None
+
+
+def _read_ct(path: Path, series: DicomSeries | None) -> Volume:
+    if series is None:
+        return read_volume(path, "CT")
+    array, geometry = read_series(path, series)
+    return _as_volume(array, geometry, "CT", path)
 
 
 def file_sha256(path: Path) -> str:
@@ -153,14 +163,22 @@ def read_study(files: StudyFiles, rules: Sequence[RoleRule]) -> Study:
     for modality, path in files.pet.items():
         require_exists(path, modality)
 
-    segmentation = read_segmentation(files.segmentation, rules, files.roles)
-    ct, ct_files = _read_ct(files.ct, files.series_uid)
-    volumes = {"ct": ct}
-    sources = [SourceFile("ct", str(files.ct), files_sha256(ct_files))]
-    for path in files.segmentation:
-        digest = files_sha256(files_of(path, "Segmentation"))
-        sources.append(SourceFile("segmentation", str(path), digest))
-    for modality, path in files.pet.items():
-        volumes[modality] = read_volume(path, modality)
-        sources.append(SourceFile(modality, str(path), files_sha256(files_of(path, modality))))
-    return Study(volumes, segmentation, files.case_id or "case", tuple(sources))
+    with ThreadPoolExecutor(_READERS) as pool:
+        segmentation = pool.submit(read_segmentation, files.segmentation, rules, files.roles)
+        series = _chosen_series(files.ct, files.series_uid)
+        ct = pool.submit(_read_ct, files.ct, series)
+        pet = {name: pool.submit(read_volume, path, name) for name, path in files.pet.items()}
+        sources = [pool.submit(_source, "ct", files.ct, series.files if series else None)]
+        for path in files.segmentation:
+            sources.append(pool.submit(_source, "segmentation", path))
+        for name, path in files.pet.items():
+            sources.append(pool.submit(_source, name, path))
+        # Errors are raised in this order, whichever file fails first.
+        labels = segmentation.result()
+        volumes = {"ct": ct.result(), **{name: volume.result() for name, volume in pet.items()}}
+        hashed = tuple(source.result() for source in sources)
+    return Study(volumes, labels, files.case_id or "case", hashed)
+
+
+def _source(role: str, path: Path, files: Sequence[Path] | None = None) -> SourceFile:
+    return SourceFile(role, str(path), files_sha256(files or files_of(path, role)))

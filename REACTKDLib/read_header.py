@@ -28,6 +28,10 @@ from .errors import InputError
 #: zlib window setting that accepts both the gzip and the zlib wrapper, and checks their checksum.
 _ANY_WRAPPER = 47
 _CHUNK = 1 << 16
+#: Bytes read and decompressed at a time. Large, because each step ends with a wait for Python's
+#: global lock, which other threads hold (torch being imported); bounded, because a small file can
+#: expand a thousandfold.
+_READ, _EXPANDED = 1 << 20, 1 << 23
 #: Deflate cannot expand a byte into more than this many.
 _MAX_EXPANSION = 1032
 _MAX_HEADER_LINE = 1 << 22
@@ -316,13 +320,14 @@ def _inflate(path: Path, start: int, size: int) -> np.ndarray:
     inflater = zlib.decompressobj(_ANY_WRAPPER)
     with open(path, "rb") as file:
         file.seek(start)
-        data = file.read(_CHUNK)
+        data = file.read(_READ)
         try:
             while data:
-                piece = np.frombuffer(inflater.decompress(data), np.uint8)[: size - filled]
+                expanded = inflater.decompress(data, _EXPANDED)
+                piece = np.frombuffer(expanded, np.uint8)[: size - filled]
                 buffer[filled : filled + len(piece)] = piece
                 filled += len(piece)
-                data = inflater.unused_data or file.read(_CHUNK)
+                data = inflater.unconsumed_tail or inflater.unused_data or file.read(_READ)
                 if inflater.eof and data:  # gzip streams may be concatenated
                     inflater = zlib.decompressobj(_ANY_WRAPPER)
         except zlib.error as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,17 +58,31 @@ class ImageFile:
     metadata: Mapping[str, str]
 
 
+class _QuietItk:
+    """ITK's switch is global: the first thread to enter turns it off, the last one restores it."""
+
+    lock = threading.Lock()
+    inside = 0
+    shown = True
+
+
 @contextlib.contextmanager
 def quiet_itk() -> Iterator[None]:
     """Keeps ITK's warnings off the terminal; what matters in them is checked and raised here."""
     import SimpleITK as sitk
 
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    with _QuietItk.lock:
+        if _QuietItk.inside == 0:
+            _QuietItk.shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+            sitk.ProcessObject.SetGlobalWarningDisplay(False)
+        _QuietItk.inside += 1
     try:
         yield
     finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+        with _QuietItk.lock:
+            _QuietItk.inside -= 1
+            if _QuietItk.inside == 0:
+                sitk.ProcessObject.SetGlobalWarningDisplay(_QuietItk.shown)
 
 
 def itk_reason(error: Exception) -> str:

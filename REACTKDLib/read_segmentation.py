@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError
-from .geometry import Geometry, Index, resample_array
+from .geometry import Geometry, bounding_box, resample_array
 from .read_image import ImageFile, check_size, image_suffix, read_image
-from .roles import RoleRule, as_texts, assign_roles, role_of_name
+from .roles import RoleRule, as_texts, assign_roles, names_other_structure, role_of_name
 from .types import Segment, Segmentation
 
 _SEGMENT_KEY = re.compile(r"Segment(\d+)_(Name|ID|LabelValue|Layer)")
@@ -41,10 +41,8 @@ class _Layer:
 
     def cropped(self) -> _Layer:
         """Only the box around the labels, copied: a hundred structures of a CT fit in memory."""
-        start, size = _bounding_box(self.labels) if self.present else ((0, 0, 0), (1, 1, 1))
-        (i, j, k), (ni, nj, nk) = start, size
-        labels = self.labels[k : k + nk, j : j + nj, i : i + ni].copy()
-        return replace(self, labels=labels, geometry=self.geometry.crop(start, size))
+        box = bounding_box(self.labels) or (slice(0, 1),) * 3
+        return replace(self, labels=self.labels[box].copy(), geometry=self.geometry.crop_to(box))
 
 
 @dataclass(frozen=True)
@@ -62,10 +60,9 @@ def _stem(path: Path) -> str:
 
 def _layer(array: np.ndarray, geometry: Geometry, path: Path) -> _Layer:
     """Checks that ``array`` (k, j, i) holds labels 0..255, and counts them."""
-    counts = np.zeros(256, np.int64)
     labels = array if array.dtype == np.uint8 else np.empty(array.shape, np.uint8)
-    for k, plane in enumerate(array):  # by plane, to keep the temporary arrays small
-        if array.dtype != np.uint8:
+    if array.dtype != np.uint8:
+        for k, plane in enumerate(array):  # by plane, to keep the temporary arrays small
             with np.errstate(invalid="ignore"):
                 labels[k] = plane
             wrong = labels[k] != plane
@@ -75,7 +72,10 @@ def _layer(array: np.ndarray, geometry: Geometry, path: Path) -> _Layer:
                     " numbers from 0 to 255.",
                     "Give a labelmap, not a probability map or an image; renumber high labels.",
                 )
-        counts += np.bincount(labels[k].ravel(), minlength=256)
+    counts = np.zeros(256, np.int64)
+    for plane in labels[bounding_box(labels) or np.s_[:0]]:
+        counts += np.bincount(plane.ravel(), minlength=256)
+    counts[0] = labels.size - counts[1:].sum()
     return _Layer(labels, geometry, counts, geometry)
 
 
@@ -169,17 +169,6 @@ def _read_structure_files(paths: Sequence[Path]) -> tuple[list[_Layer], list[_St
     return layers, structures
 
 
-def _bounding_box(labels: np.ndarray) -> tuple[Index, Index]:
-    """Start and size, (i, j, k), of the box around the nonzero voxels."""
-    spans = []
-    for axis in (2, 1, 0):
-        others = tuple(a for a in range(3) if a != axis)
-        filled = np.flatnonzero(labels.any(axis=others))
-        spans.append((int(filled[0]), int(filled[-1]) + 1))
-    (i0, i1), (j0, j1), (k0, k1) = spans
-    return (i0, j0, k0), (i1 - i0, j1 - j0, k1 - k0)
-
-
 def _box_in(grid: Geometry, other: Geometry) -> tuple[np.ndarray, np.ndarray]:
     """First and last voxel (i, j, k) of ``grid``'s lattice in the box around ``other``."""
     corners = grid.ijk_from_lps(other.corners_lps())
@@ -263,8 +252,8 @@ def read_segmentation(
     """Reads a segmentation and finds its roles (see :func:`REACTKDLib.roles.assign_roles`).
 
     One path is a labelmap or a ``.seg.nrrd``; with a single label, its name counts if it means a
-    role. Several paths are one binary structure each, named after their files; their grids may
-    differ (common grid: the finest lattice that holds all).
+    role or another structure. Several paths are one binary structure each, named after their files;
+    their grids may differ (common grid: the finest lattice that holds all).
     Labels keep their values where the file is one labelmap; structures from several files or
     layers are numbered from 1 in their order.
 
@@ -277,9 +266,12 @@ def read_segmentation(
     if not paths:
         raise InputError("No segmentation is given.", "Give a labelmap or a .seg.nrrd file.")
     layers, structures = _read_one(paths[0]) if len(paths) == 1 else _read_structure_files(paths)
-    if len(structures) == len(paths) == 1 and role_of_name(_stem(paths[0]), rules):
-        # lesion.nii.gz with its one label 1 must not become the organ that 1 usually is.
-        structures = [replace(structures[0], name=structures[0].name or _stem(paths[0]))]
+    if len(structures) == len(paths) == 1:
+        # lesion.nii.gz or spleen.nii.gz with its one label 1 must not become the organ that 1
+        # usually is.
+        stem = _stem(paths[0])
+        if role_of_name(stem, rules) or names_other_structure(stem, rules):
+            structures = [replace(structures[0], name=structures[0].name or stem)]
     listed = ", ".join(str(p) for p in paths)
     if not any(layer.present for layer in layers):
         raise InputError(f"Segmentation {listed} is empty.", "Segment the image first.")

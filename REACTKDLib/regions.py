@@ -13,11 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import ConvexHull
-from scipy.spatial.distance import pdist
+from scipy import ndimage
 
 from .errors import InputError, OptionError
-from .geometry import Geometry
+from .geometry import Geometry, bounding_box
 from .model_package import ModelSpec, RegionSpec
 from .roi import Roi, column_ends
 from .types import Notice, Region, Volume, read_only
@@ -55,18 +54,28 @@ class _Part:
     kind: str
 
 
-def make_regions(roi: Roi, ct: Volume, package: ModelSpec, scheme: str = "anatomical") -> Regions:
-    """Divide the region of interest by ``scheme`` and measure every part on the CT.
+def check_scheme(scheme: str) -> None:
+    """Refuse a scheme that does not exist.
 
     Raises
     ------
-    OptionError : unknown scheme.
-    InputError : more than ``MAXIMUM_LESIONS`` lesions.
+    OptionError : not one of ``SCHEMES``.
     """
     if scheme not in SCHEMES:
         raise OptionError(
             f"Unknown region scheme {scheme!r}.", f"Choose one of {', '.join(SCHEMES)}."
         )
+
+
+def make_regions(roi: Roi, ct: Volume, package: ModelSpec, scheme: str = "anatomical") -> Regions:
+    """Divide the region of interest by ``scheme`` and measure every part on the CT.
+
+    Raises
+    ------
+    OptionError : as :func:`check_scheme`.
+    InputError : more than ``MAXIMUM_LESIONS`` lesions.
+    """
+    check_scheme(scheme)
     spec = package.regions
     roles = [rule.name for rule in package.role_rules]
     lesion_mask = roi.labels == roles.index(spec.lesion_role) + 1
@@ -126,9 +135,9 @@ def _lesions(mask: np.ndarray, geometry: Geometry, spec: RegionSpec) -> tuple[np
     import SimpleITK as sitk
 
     labels = np.zeros(mask.shape, dtype=np.uint8)
-    if not mask.any():
+    box = bounding_box(mask)
+    if box is None:
         return labels, 0
-    box = _box(mask, 0)
     components = sitk.GetArrayFromImage(
         sitk.ConnectedComponent(sitk.GetImageFromArray(mask[box].astype(np.uint8)), True)
     )
@@ -156,17 +165,6 @@ def _lesions(mask: np.ndarray, geometry: Geometry, spec: RegionSpec) -> tuple[np
     return labels, int((counts > 0).sum()) - len(kept)
 
 
-def _box(mask: np.ndarray, margin: int | np.ndarray) -> tuple[slice, slice, slice]:
-    """Bounding box of a mask as slices (k, j, i), widened by ``margin`` voxels per axis."""
-    margins = np.broadcast_to(margin, 3)
-    slices = []
-    for axis in range(3):
-        filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        low = max(0, int(filled[0]) - int(margins[axis]))
-        slices.append(slice(low, int(filled[-1]) + 1 + int(margins[axis])))
-    return (slices[0], slices[1], slices[2])
-
-
 def _add_rims(
     lesions: np.ndarray, organ: np.ndarray | None, geometry: Geometry, rim_mm: float
 ) -> np.ndarray:
@@ -177,8 +175,11 @@ def _add_rims(
     count = int(lesions.max())
     nearest = np.full(lesions.shape, np.inf, dtype=np.float32)
     reach = np.ceil(rim_mm / np.asarray(geometry.spacing_mm)[::-1]).astype(int) + 1
-    for number in range(1, count + 1):
-        box = _box(lesions == number, reach)
+    for number, (k, j, i) in enumerate(ndimage.find_objects(lesions), start=1):
+        box = tuple(
+            slice(max(0, axis.start - margin), axis.stop + margin)
+            for axis, margin in zip((k, j, i), reach.tolist(), strict=True)
+        )
         crop = (lesions[box] == number).astype(np.uint8)
         image = sitk.GetImageFromArray(crop)
         image.SetSpacing(geometry.spacing_mm)
@@ -197,16 +198,26 @@ def _add_parenchyma(
     labels: np.ndarray, organ: np.ndarray, geometry: Geometry, used: int
 ) -> tuple[np.ndarray, list[_Part]]:
     """Halve the rest of the organ three times by volume, along the patient's axes."""
-    k, j, i = np.nonzero(organ & (labels == 0))
-    ras = np.ascontiguousarray(geometry.ras_from_ijk(np.stack([i, j, k], axis=1)).T)
     labels = labels.copy()
     parts: list[_Part] = []
+    rest = organ & (labels == 0)
+    box = bounding_box(rest)
+    if box is None:
+        return labels, parts
+    rest = rest[box]
+    k, j, i = np.nonzero(rest)
+    numbers = np.zeros(len(i), np.uint8)
+    # Where each voxel lies along the patient's axes, mm from the box's first voxel.
+    ras = [
+        sum(step * index for step, index in zip(row, (i, j, k), strict=True) if step)
+        for row in geometry.ijk_to_ras_matrix[:3, :3].tolist()
+    ]
 
     def halve(members: np.ndarray, names: tuple[str, ...]) -> None:
         if len(members) == 0:
             return
         if len(names) == len(_HALVINGS):
-            labels[k[members], j[members], i[members]] = used + len(parts) + 1
+            numbers[members] = used + len(parts) + 1
             parts.append(
                 _Part(
                     "parenchyma-" + "-".join(names), "Parenchyma " + " ".join(names), "parenchyma"
@@ -214,46 +225,52 @@ def _add_parenchyma(
             )
             return
         (first, second), axis = _HALVINGS[len(names)]
-        position = ras[axis, members]
+        position = ras[axis][members]
         # A layer of voxels at the median must not be torn apart by rounding noise.
         upper = position > np.median(position) + 1e-3
         halve(members[upper], (*names, first))
         halve(members[~upper], (*names, second))
 
     halve(np.arange(len(i)), ())
+    labels[box][rest] = numbers
     return labels, parts
 
 
 def _measure(
     labels: np.ndarray, parts: list[_Part], geometry: Geometry, hu: np.ndarray
 ) -> tuple[Region, ...]:
-    k, j, i = np.nonzero(labels)
-    label = labels[k, j, i]
-    values = hu[k, j, i].astype(np.float64)
-    size = len(parts) + 1
-    count = np.bincount(label, minlength=size)
-    filled = np.maximum(count, 1)
-    mean = np.bincount(label, values, size) / filled
-    variance = np.bincount(label, (values - mean[label]) ** 2, size) / filled
-    centre = np.stack([np.bincount(label, axis, size) / filled for axis in (i, j, k)], axis=1)
-    ras = geometry.ras_from_ijk(centre)
-    return tuple(
-        Region(
-            id=part.id,
-            name=part.name,
-            kind=part.kind,
-            label=n,
-            volume_ml=float(count[n] * geometry.voxel_volume_ml),
-            centroid_ras=(float(ras[n, 0]), float(ras[n, 1]), float(ras[n, 2])),
-            mean_hu=float(mean[n]),
-            sd_hu=float(np.sqrt(variance[n])),
-            longest_diameter_mm=longest_diameter(labels == n, geometry)
-            if part.kind == "lesion"
-            else None,
+    regions = []
+    boxes = ndimage.find_objects(labels, max_label=len(parts))
+    for label, (part, box) in enumerate(zip(parts, boxes, strict=True), start=1):
+        if box is None:  # a rim without room, an eighth of a few voxels
+            continue
+        mask, grid = labels[box] == label, geometry.crop_to(box)
+        values = hu[box][mask].astype(np.float64)
+        centroid = grid.ras_from_ijk(_centroid(mask))
+        regions.append(
+            Region(
+                id=part.id,
+                name=part.name,
+                kind=part.kind,
+                label=label,
+                volume_ml=len(values) * grid.voxel_volume_ml,
+                centroid_ras=(float(centroid[0]), float(centroid[1]), float(centroid[2])),
+                mean_hu=float(values.mean()),
+                sd_hu=float(values.std()),
+                longest_diameter_mm=(
+                    longest_diameter(mask, grid) if part.kind == "lesion" else None
+                ),
+            )
         )
-        for n, part in enumerate(parts, start=1)
-        if count[n] > 0
-    )
+    return tuple(regions)
+
+
+def _centroid(mask: np.ndarray) -> np.ndarray:
+    """Mean index (i, j, k) of the set voxels."""
+    in_row = mask.sum(axis=2, dtype=np.uint32)  # (k, j)
+    in_column = mask.sum(axis=0, dtype=np.uint32)  # (j, i)
+    counts = (in_column.sum(axis=0), in_column.sum(axis=1), in_row.sum(axis=1))
+    return np.array([np.average(np.arange(len(n)), weights=n) for n in counts])
 
 
 def longest_diameter(mask: np.ndarray, geometry: Geometry) -> float:
@@ -261,6 +278,9 @@ def longest_diameter(mask: np.ndarray, geometry: Geometry) -> float:
 
     Voxels reach to the centres of their faces, so one voxel is as long as its longest side.
     """
+    from scipy.spatial import ConvexHull
+    from scipy.spatial.distance import pdist
+
     faces = np.concatenate([np.eye(3), -np.eye(3)]) * 0.5
     ends = (column_ends(mask)[:, None, :] + faces).reshape(-1, 3)
     points = geometry.ras_from_ijk(ends)
@@ -272,11 +292,12 @@ def _contact_areas(labels: np.ndarray, count: int, geometry: Geometry) -> np.nda
     area = np.zeros((count + 1) ** 2)
     spacing = geometry.spacing_mm[::-1]
     for axis in range(3):
-        low = np.take(labels, np.arange(labels.shape[axis] - 1), axis)
-        high = np.take(labels, np.arange(1, labels.shape[axis]), axis)
-        differ = (low != high) & (low > 0) & (high > 0)
+        along = np.moveaxis(labels, axis, 0)
+        low, high = along[:-1], along[1:]
+        differ = low != high
         pairs = low[differ].astype(int) * (count + 1) + high[differ]
         face = np.prod([spacing[a] for a in range(3) if a != axis])
         area += np.bincount(pairs, minlength=(count + 1) ** 2) * face
+    # Row and column 0 are the borders to the outside.
     matrix = area.reshape(count + 1, count + 1)[1:, 1:]
     return matrix + matrix.T

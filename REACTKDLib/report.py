@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,18 @@ def write_result(case: CaseResult, folder: Path | str, *, overwrite: bool = Fals
     """
     folder = Path(folder).absolute()
     check_output(folder, overwrite=overwrite)
-    with atomic_folder(folder) as partial:
+    with atomic_folder(folder) as partial, ThreadPoolExecutor(2) as pool:
+        labels, metadata = case.region_labels, _segment_metadata(case)
+        images = [
+            pool.submit(_write_image, partial / ATTENTION, case.attention, {}),
+            pool.submit(_write_image, partial / REGIONS, labels, metadata),
+        ]
         _write_json(partial / RESULT, result_document(case))
         _write_csv(partial / CSV, case)
         _write_json(partial / GRAPH, graph_document(case))
         _write_json(partial / PROVENANCE, case.provenance)
-        _write_image(partial / ATTENTION, case.attention, {})
-        _write_image(partial / REGIONS, case.region_labels, _segment_metadata(case))
+        for image in images:
+            image.result()
     return folder
 
 

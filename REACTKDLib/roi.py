@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import InputError
-from .geometry import Geometry, Index, Vector, resample_array
+from .geometry import Geometry, Index, Vector, bounding_box, resample_array
 from .model_package import GridSpec, ModelSpec
 from .types import Notice, Segmentation, Study, read_only
 
@@ -66,15 +66,15 @@ def locate_roi(study: Study, package: ModelSpec) -> Roi:
     """
     segmentation = _cropped(study.segmentation)
     role_labels = _role_labels(segmentation, [rule.name for rule in package.role_rules])
-    present = np.bincount(role_labels.ravel(), minlength=len(package.role_rules) + 1)[1:]
-    for rule, count in zip(package.role_rules, present, strict=True):
-        if rule.required and count == 0:
+    present = [(role_labels == n).any() for n in range(1, len(package.role_rules) + 1)]
+    for rule, there in zip(package.role_rules, present, strict=True):
+        if rule.required and not there:
             raise InputError(
                 f"The segmentation has no voxel of the role {rule.name!r}; its segments are"
                 f" {_describe(study.segmentation)}.",
                 f"Segment the {rule.name}, or say which segment it is.",
             )
-    if not present.any():
+    if not any(present):
         raise InputError(
             f"The segmentation has no voxel of any role; its segments are"
             f" {_describe(study.segmentation)}.",
@@ -107,21 +107,13 @@ def locate_roi(study: Study, package: ModelSpec) -> Roi:
 
 def _cropped(segmentation: Segmentation) -> Segmentation:
     """The segmentation cut to the box of its labels: all that follows costs only that box."""
-    labels = segmentation.labels
-    if not labels.any():
+    box = bounding_box(segmentation.labels)
+    if box is None:
         raise InputError(
             "The segmentation is empty.", "Segment the structures that the model needs."
         )
-    start, size = [], []
-    for axes in ((0, 1), (0, 2), (1, 2)):  # what remains is i, j, k
-        filled = np.flatnonzero(labels.any(axis=axes))
-        start.append(int(filled[0]))
-        size.append(int(filled[-1] - filled[0]) + 1)
-    i, j, k = (slice(a, a + n) for a, n in zip(start, size, strict=True))
-    geometry = segmentation.geometry.crop(
-        (start[0], start[1], start[2]), (size[0], size[1], size[2])
-    )
-    return Segmentation(labels[k, j, i], geometry, segmentation.segments)
+    geometry = segmentation.geometry.crop_to(box)
+    return Segmentation(segmentation.labels[box], geometry, segmentation.segments)
 
 
 def _role_labels(segmentation: Segmentation, roles: list[str]) -> np.ndarray:
@@ -155,7 +147,11 @@ def column_ends(mask: np.ndarray) -> np.ndarray:
 def _model_grid(
     geometry: Geometry, caps: np.ndarray, grid: GridSpec, stride_kji: tuple[int, int, int]
 ) -> Geometry:
-    """The axis-aligned grid around the given voxels, centred on them, whole strides long."""
+    """The axis-aligned grid around the given voxels, centred on them.
+
+    Its first and last voxels are centres of feature cells (whole strides and one voxel), so that
+    no voxel inside belongs in part to a cell outside, and a larger grid changes nothing.
+    """
     half_voxels = np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
     # The outer corners of the extreme voxels along each patient axis, enough for the exact box.
     centres = geometry.lps_from_ijk(caps)
@@ -167,7 +163,7 @@ def _model_grid(
         spacing = grid.spacing_mm[axis]
         # The small subtraction keeps rounding noise from adding a voxel.
         voxels = int(np.ceil((high[axis] - low[axis]) / spacing - 1e-6))
-        voxels = -(-voxels // stride) * stride
+        voxels = -(-(voxels - 1) // stride) * stride + 1
         size.append(voxels)
         origin.append((low[axis] + high[axis]) / 2 - (voxels - 1) / 2 * spacing)
     return Geometry(
@@ -193,9 +189,10 @@ def _check_overlap(
 
     ``origin_lps`` : origin of the segmentation as stored, from which its axes run.
     """
-    k, j, i = np.nonzero(role_labels)
-    step = max(1, len(i) // _SAMPLE)
-    voxels = np.stack([i, j, k], axis=1)[::step]
+    filled = np.flatnonzero(role_labels)
+    sample = filled[:: max(1, len(filled) // _SAMPLE)]
+    k, j, i = np.unravel_index(sample, role_labels.shape)
+    voxels = np.stack([i, j, k], axis=1)
 
     def inside(points_lps: np.ndarray) -> float:
         index = ct.ijk_from_lps(points_lps)

@@ -1,8 +1,9 @@
 """Which segment plays which role: by explicit choice, by name, or by a documented label.
 
-The roles, their names and labels come with the model package (``RoleRule``); nothing here knows an
-organ. A wrong role gives a wrong result that looks right, so nothing is guessed: unnamed labels
-get a role only where all of them are labels that the rules know.
+The roles, their names and labels come with the model package (``RoleRule``); all that is known
+here is which words name some structure of the body. A wrong role gives a wrong result that looks
+right, so nothing is guessed: ``liver_vessels`` is not the liver, and unnamed labels get a role only
+where all of them are labels that the rules know.
 """
 
 from __future__ import annotations
@@ -18,6 +19,31 @@ from .types import Segment
 Found = tuple[int, str | None]
 
 _MAX_LISTED = 40
+
+#: Words, singular, that make a name mean something else than the alias beside them: structures,
+#: findings that are no part of an organ, and words that exclude. Phases ("portal venous") and
+#: body parts that a file may be named after ("abdomen") are not among them.
+_OTHER_MEANING = """
+    aorta artery arteries arteriole vein vena cava ivc vessel hepaticvessel vasculature capillary
+    duct bile biliary thrombus shunt stent tips
+
+    adrenal appendix bladder bowel brain breast bronchus cecum cerebellum colon duodenum esophagus
+    oesophagus eye gallbladder gland gut heart hypophysis intestine jejunum ileum kidney larynx
+    liver lung mediastinum mesentery myocardium nerve omentum ovary ovaries pancreas pericardium
+    peritoneum pharynx pleura prostate rectum sigmoid spleen stomach testis thymus thyroid tongue
+    trachea ureter urethra uterus atrium atria ventricle cord diaphragm lymph
+
+    body bone cartilage clavicula clavicle face femur fibula gluteus hip humerus iliopsoas
+    autochthon joint mandible muscle psoas rib sacrum scapula skeleton skin skull
+    spine sternum tibia ulna vertebra vertebrae fat
+
+    capsule fissure hilum hilus ligament porta
+
+    abscess adenoma ascites calcification carcinoma catheter clip cyst effusion fnh hematoma
+    haematoma hemangioma haemangioma hyperplasia implant
+
+    except excluding minus non without
+"""
 
 
 @dataclass(frozen=True)
@@ -48,25 +74,38 @@ def _means(word: str, alias: str) -> bool:
     return word in (alias, alias + "s", alias + "es")
 
 
-def _contains(words: list[str], phrase: list[str]) -> bool:
-    return any(
-        all(map(_means, words[start : start + len(phrase)], phrase))
-        for start in range(len(words) - len(phrase) + 1)
-    )
+def _places(words: list[str], phrase: list[str]) -> set[int]:
+    """Where in ``words`` the words of ``phrase`` stand, in every occurrence of the whole phrase."""
+    length = len(phrase)
+    starts = range(len(words) - length + 1)
+    found = [n for n in starts if all(map(_means, words[n : n + length], phrase))]
+    return {n + step for n in found for step in range(length)}
+
+
+def _alias_places(words: list[str], rule: RoleRule) -> set[int]:
+    return set().union(*(_places(words, _words(a)) for a in (rule.name, *rule.aliases)))
+
+
+def names_other_structure(name: str, rules: Sequence[RoleRule]) -> bool:
+    """Whether a name has, beside the aliases of the roles, a word that means something else."""
+    words = _words(name)
+    aliases = set().union(*(_alias_places(words, rule) for rule in rules))
+    rest = [word for n, word in enumerate(words) if n not in aliases]
+    return any(_means(word, other) for word in rest for other in _OTHER_MEANING.split())
 
 
 def role_of_name(name: str, rules: Sequence[RoleRule]) -> str | None:
     """The role that a segment name means, or None.
 
     A name means a role when it contains one of its aliases as whole words, in any case and with
-    any punctuation, singular or plural. The last matching rule wins.
+    any punctuation, singular or plural, and no other word of it names another structure: "liver",
+    "liver segment 3" and "left liver lobe" are the liver, "liver vessels" is nothing known. The
+    last matching rule wins: "liver tumour" is the tumour, "kidney tumour" is none.
     """
+    if names_other_structure(name, rules):
+        return None
     words = _words(name)
-    matching = [
-        rule.name
-        for rule in rules
-        if any(_contains(words, _words(alias)) for alias in (rule.name, *rule.aliases))
-    ]
+    matching = [rule.name for rule in rules if _alias_places(words, rule)]
     return matching[-1] if matching else None
 
 

@@ -41,14 +41,11 @@ def random_package(tmp_path_factory: pytest.TempPathFactory, phantom_study: Stud
 
 
 @pytest.fixture(scope="session")
-def shipped_size_package(
-    tmp_path_factory: pytest.TempPathFactory, phantom_study: Study
-) -> ModelPackage:
-    """The shipped network and grid with random weights (a seed that reacts to lesions)."""
-    from random_models import shipped_specification, write_random_package
+def shipped_package() -> ModelPackage:
+    """The default model that comes with REACTKD."""
+    from REACTKDLib.model_package import load_package
 
-    folder = tmp_path_factory.mktemp("packages") / "shipped-size"
-    return write_random_package(folder, shipped_specification(), phantom_study, seed=6)
+    return load_package()
 
 
 @pytest.fixture(scope="session")

@@ -116,11 +116,12 @@ def _modality_sets(spec: ModelSpec) -> list[tuple[str, ...]]:
 
 def _pooled(student: Student, spec: ModelSpec, study: Study, names: tuple[str, ...]) -> np.ndarray:
     model_input = normalise(study, locate_roi(study, spec), spec)
-    weights = to_feature_grid(model_input.roi.astype(np.float64), spec.network.total_stride)
+    weights = to_feature_grid(model_input.weights.astype(np.float64), spec.network.total_stride)
     weights = torch.tensor(weights / weights.sum(), dtype=torch.float32)[None, None]
     volumes = {n: torch.tensor(np.array(model_input.volumes[n]))[None, None] for n in names}
+    roi = torch.tensor(np.array(model_input.roi))[None, None]
     with torch.inference_mode():
-        return student(volumes, weights).pooled[0].double().numpy()
+        return student(volumes, roi, weights).pooled[0].double().numpy()
 
 
 def altered_copy(

@@ -22,7 +22,6 @@ FDG, acetate         0.949                0.948
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,15 +129,6 @@ def sample_case_parameters(profile: str, index: int, seed: int) -> CaseParameter
         pet_counts=float(rng.uniform(25, 60)),
         scanner=_scanner(profile, rng),
     )
-
-
-def simulate_cohort(
-    profile: str, n: int, seed: int
-) -> Iterator[tuple[CaseParameters, SimulatedCase]]:
-    """The first ``n`` cases of a cohort, one at a time; PET only in the internal cohort."""
-    for index in range(n):
-        parameters = sample_case_parameters(profile, index, seed)
-        yield parameters, simulate_cohort_case(parameters, profile, index, seed)
 
 
 def simulate_cohort_case(

@@ -93,6 +93,7 @@ Macro AUC (mean of the one-against-rest AUCs), 95 % interval by bootstrap over p
 - Intensities are z-scored over the region of interest (organ, lesions and a margin of
   {spec.grid.margin_mm:g} mm); what lies outside cannot vote.
 - Without a lesion in the segmentation the answer rests on the parenchyma alone and says so.
-- The network's normalisation also counts the empty voxels around the region of interest, so a box a
-  few voxels larger changes the probabilities, and the class of a case near a decision border.
+- The average pooling gives lesions (and {spec.pooling.lesion_margin_mm:g} mm around them)
+  {spec.pooling.lesion_weight:.0%} of its weight and the rest of the region of interest what
+  remains, so the answer depends on what the segmentation calls a lesion.
 {uncalibrated}"""

@@ -18,7 +18,12 @@ from tqdm import tqdm
 
 from REACTKDLib.checks import InputStatistics, check_ct
 from REACTKDLib.model_package import ModelSpec
-from REACTKDLib.normalise import normalise, occupancy
+from REACTKDLib.normalise import (
+    lesion_surroundings,
+    normalise,
+    pooling_weights,
+    structure_occupancy,
+)
 from REACTKDLib.roi import locate_roi
 
 from .cohort import sample_case_parameters, simulate_cohort_case
@@ -27,12 +32,14 @@ from .cohort import sample_case_parameters, simulate_cohort_case
 @dataclass(frozen=True, eq=False)
 class PreparedCase:
     """One simulated case. ``volumes`` modality -> float16 (k, j, i); ``roi`` and
-    ``lesion`` float16 (k, j, i), 0..1, how much of each voxel they fill;
+    ``lesion`` float16 (k, j, i), 0..1, how much of each voxel they fill; ``weights`` float32
+    (k, j, i), sum 1, of the pooling;
     ``label`` index of the observed class; ``statistics`` for the ranges in the model package."""
 
     volumes: Mapping[str, np.ndarray]
     roi: np.ndarray
     lesion: np.ndarray
+    weights: np.ndarray
     label: int
     statistics: InputStatistics
 
@@ -56,7 +63,7 @@ def prepare_simulated(
                 unit="case",
             )
         )
-    return [_load(path) for path in paths]
+    return [_load(path, spec) for path in paths]
 
 
 def _digest(spec: ModelSpec, profile: str, seed: int) -> str:
@@ -74,10 +81,7 @@ def _prepare_one(spec: ModelSpec, profile: str, seed: int, cache: Path, index: i
     roi = locate_roi(study, spec)
     statistics = check_ct(study, roi, spec)
     model_input = normalise(study, roi, spec)
-    lesion_value = [rule.name for rule in spec.role_rules].index(spec.regions.lesion_role) + 1
-    lesion = occupancy(
-        roi.labels == lesion_value, roi.geometry, model_input.geometry, spec.grid.supersampling, 2
-    )[1]
+    _, lesion = structure_occupancy(roi, spec)
     arrays: dict[str, Any] = {
         f"volume_{name}": array.astype(np.float16) for name, array in model_input.volumes.items()
     }
@@ -94,12 +98,14 @@ def _prepare_one(spec: ModelSpec, profile: str, seed: int, cache: Path, index: i
     return path
 
 
-def _load(path: Path) -> PreparedCase:
+def _load(path: Path, spec: ModelSpec) -> PreparedCase:
     with np.load(path) as arrays:
+        roi, lesion = arrays["roi"], arrays["lesion"]
         return PreparedCase(
             volumes={n[7:]: arrays[n] for n in arrays.files if n.startswith("volume_")},
-            roi=arrays["roi"],
-            lesion=arrays["lesion"],
+            roi=roi,
+            lesion=lesion,
+            weights=pooling_weights(roi, lesion_surroundings(roi, lesion, spec), spec),
             label=int(arrays["label"]),
             statistics=InputStatistics(*map(float, arrays["statistics"])),
         )

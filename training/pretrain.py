@@ -49,8 +49,8 @@ def pretrain(
     for step in bar:
         cases = [with_lesion[n] for n in rng.choice(len(with_lesion), how.batch_size, False)]
         names = draw_modalities(cases[0], how.modality_sets, rng)
-        volumes, weights, lesion = crops_of(cases, configuration, names, rng, device)
-        features, _ = model.student.fuse(volumes)
+        volumes, roi, weights, lesion = crops_of(cases, configuration, names, rng, device)
+        features, _ = model.student.fuse(volumes, roi)
         labels = torch.tensor([case.label for case in cases], device=device)
         loss = model.dense_loss(features, weights, lesion, labels)
         optimiser.zero_grad()
@@ -71,10 +71,11 @@ def crops_of(
     names: Sequence[str],
     rng: np.random.Generator,
     device: torch.device,
-) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
     """One crop a case around a random lesion voxel, mirrored at random.
 
-    Volumes (N, 1, k, j, i); region of interest and lesion occupancy on the feature grid.
+    Volumes and region of interest (N, 1, k, j, i); region of interest and lesion occupancy on the
+    feature grid.
     """
     stride = configuration.spec.network.total_stride
     size = configuration.optimisation.crop_size
@@ -87,13 +88,20 @@ def crops_of(
         for name, array in {**arrays, "lesion": case.lesion}.items():
             crop = _crop(array, centre, size).astype(np.float32)
             parts[name].append(np.ascontiguousarray(np.flip(crop, axes)))
-    volumes = {name: torch.tensor(np.stack(parts[name]), device=device)[:, None] for name in names}
+
+    def voxels_of(name: str) -> Tensor:
+        return torch.tensor(np.stack(parts[name]), device=device)[:, None]
 
     def cells(name: str) -> Tensor:
         grid = [to_feature_grid(array.astype(np.float64), stride) for array in parts[name]]
         return torch.tensor(np.stack(grid), dtype=torch.float32, device=device)[:, None]
 
-    return volumes, cells("roi"), cells("lesion")
+    return (
+        {name: voxels_of(name) for name in names},
+        voxels_of("roi"),
+        cells("roi"),
+        cells("lesion"),
+    )
 
 
 def _crop(array: np.ndarray, centre: np.ndarray, size: Sequence[int]) -> np.ndarray:

@@ -32,6 +32,10 @@ DESCRIPTION = (
     "CBAM3D student for hepatocellular carcinoma grade from contrast CT with optional FDG-PET and"
     " acetate-PET, trained on SIMULATED images with labels only."
 )
+
+#: Least standard deviation of a pooled feature, in parts of the channels' root mean square.
+_LEAST_SPREAD = 0.25
+
 INTENDED_USE = (
     "Research use only. Shows how REACTKD works; trained on simulated images, so its probabilities"
     " have no clinical meaning on a real patient's images."
@@ -135,7 +139,9 @@ def _calibrate(
     """Reference features from the training cases, temperature and limit from the others."""
     spec = configuration.spec
     features = pooled_features(student, train, spec, names, device)
-    mean, spread = features.mean(axis=0), features.std(axis=0)
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    # A channel that hardly varies in training would turn any small difference into a distance.
+    spread = np.maximum(deviation, _LEAST_SPREAD * np.sqrt(np.mean(deviation**2)))
     held_out = pooled_features(student, selection, spec, names, device)
     distances = np.sqrt(np.mean(((held_out - mean) / spread) ** 2, axis=1))
     labels = np.array([case.label for case in selection])

@@ -42,8 +42,9 @@ def batch_of(
     names: Sequence[str],
     device: torch.device,
     views: Sequence[tuple[int, ...]] = ((),),
-) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """Volumes (views, 1, k, j, i), and on the feature grid pooling weights and lesion occupancy.
+) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
+    """Volumes and region of interest (views, 1, k, j, i); on the feature grid pooling weights and
+    lesion occupancy.
 
     Every view is the case mirrored along some of the axes (0, 1, 2 = k, j, i); one view, not
     mirrored, by default.
@@ -52,15 +53,19 @@ def batch_of(
     def tensor(arrays: list[np.ndarray]) -> Tensor:
         return torch.tensor(np.stack(arrays), dtype=torch.float32, device=device)[:, None]
 
+    def voxels(array: np.ndarray) -> Tensor:
+        return tensor([np.flip(array, axes).astype(np.float32) for axes in views])
+
     def cells(array: np.ndarray) -> list[np.ndarray]:
         stride = spec.network.total_stride
         return [to_feature_grid(np.flip(array, axes).astype(np.float64), stride) for axes in views]
 
-    volumes = {
-        name: tensor([np.flip(case.volumes[name], axes).astype(np.float32) for axes in views])
-        for name in names
-    }
-    return volumes, tensor([w / w.sum() for w in cells(case.roi)]), tensor(cells(case.lesion))
+    return (
+        {name: voxels(case.volumes[name]) for name in names},
+        voxels(case.roi),
+        tensor([w / w.sum() for w in cells(case.weights)]),
+        tensor(cells(case.lesion)),
+    )
 
 
 def pooled_features(
@@ -75,8 +80,8 @@ def pooled_features(
     rows = []
     with torch.inference_mode():
         for case in cases:
-            volumes, weights, _ = batch_of(case, spec, names, device)
-            rows.append(student(volumes, weights).pooled[0].double().cpu().numpy())
+            volumes, roi, weights, _ = batch_of(case, spec, names, device)
+            rows.append(student(volumes, roi, weights).pooled[0].double().cpu().numpy())
     return np.stack(rows)
 
 
@@ -127,14 +132,15 @@ def train_student(
         rng = np.random.default_rng([configuration.seed, epoch])
         order = rng.permutation(len(train))[: steps * how.batch_size].reshape(steps, how.batch_size)
         model.train()
+        model.freeze_norms()
         losses = []
         for batch in tqdm(order, desc=f"epoch {epoch + 1}/{how.epochs}", unit="batch"):
             pooled, dense = [], []
             for index in batch:
                 names = draw_modalities(train[index], how.modality_sets, rng)
                 views = [draw_flips(rng) for _ in range(VIEWS)]
-                volumes, weights, lesion = batch_of(train[index], spec, names, device, views)
-                features, _ = model.student.fuse(volumes)
+                volumes, roi, weights, lesion = batch_of(train[index], spec, names, device, views)
+                features, _ = model.student.fuse(volumes, roi)
                 pooled.append(pool(features, weights))
                 dense.append(
                     model.dense_loss(features, weights, lesion, labels[[index]].expand(VIEWS))

@@ -22,18 +22,24 @@ class TrainedStudent(nn.Module):
 
     The head turns the features of a cell into evidence for each class; averaged over the region of
     interest, it is the evidence of the case. Lesion cells are taught the case's class and all
-    others to be undecided, so that evidence stands where the disease is. A lesion fills a small
-    part of the average, hence a gain before the softmax. :meth:`fold` puts gain and prior into the
-    head, so the trained student is pooling and a linear layer alone.
+    others to be undecided, so that evidence stands where the disease is. Lesions have only a part
+    of the average, hence a gain before the softmax. :meth:`fold` puts gain and prior into the head,
+    so the trained student is pooling and a linear layer alone.
     """
 
-    _INITIAL_GAIN = 20.0  # a lesion fills about a twentieth of the region of interest
+    _INITIAL_GAIN = 4.0  # the lesions' surroundings have half the weight, the lesions less
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.student = Student(spec.modality_names, len(spec.classes), spec.network)
         self.log_gain = nn.Parameter(torch.tensor(math.log(self._INITIAL_GAIN)))
         self.prior = nn.Parameter(torch.zeros(len(spec.classes)))
+
+    def freeze_norms(self) -> None:
+        """Batch norms keep their statistics from now on; steps of one case would distort them."""
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.eval()
 
     def logits(self, pooled: Tensor) -> Tensor:
         """Logits (N, classes) of pooled features (N, C)."""

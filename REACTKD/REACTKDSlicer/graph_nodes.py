@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from REACTKDLib.types import CaseResult, Edge, Region
+from REACTKDLib.types import CaseResult, Edge, Region, RegionShare
 
 from .colors import SHARE_RAMP, SIMILARITY_RAMP, add_color_table
 from .context import SceneContext
@@ -23,8 +23,9 @@ VIEW_FROM = np.array([0.28, 0.92, 0.28]) / np.linalg.norm([0.28, 0.92, 0.28])
 _CAGE_GAP_MM = 2.0
 _CAGE_WIRE_MM = 0.6
 _TUBE_MM = 0.4
-#: Width and height of a label beside a liver that fills the view.
-_LABEL_MM = (70.0, 9.0)
+#: Width of a label's character and height of its line beside a liver that fills the view.
+_CHARACTER_MM = 2.2
+_LINE_MM = 9.0
 
 
 def node_radii_mm(case: CaseResult) -> dict[str, float]:
@@ -143,16 +144,24 @@ def labelled_regions(case: CaseResult, count: int) -> set[str]:
     """Ids of the regions whose labels are shown: those with the ``count`` largest ``|share|``.
 
     Without those whose label would cover that of a lesion or of a larger share, seen from
-    ``VIEW_FROM``.
+    ``VIEW_FROM``. A label begins at its region's centroid.
     """
     pairs = zip(case.regions, case.shares, strict=True)
     leading = sorted(pairs, key=lambda pair: -abs(pair[1].share))[:count]
-    chosen: dict[str, np.ndarray] = {}
-    for region in sorted((r for r, _ in leading), key=lambda r: r.kind != "lesion"):
-        place = np.stack(view_axes()) @ region.centroid_ras
-        if not any(np.all(np.abs(place - other) < _LABEL_MM) for other in chosen.values()):
-            chosen[region.id] = place
+    chosen: dict[str, tuple[float, float, float]] = {}
+    for region, share in sorted(leading, key=lambda pair: pair[0].kind != "lesion"):
+        left, height = np.stack(view_axes()) @ region.centroid_ras
+        right = left + _CHARACTER_MM * len(_label(region, share))
+        if not any(
+            left < other_right and other_left < right and abs(height - other_height) < _LINE_MM
+            for other_left, other_right, other_height in chosen.values()
+        ):
+            chosen[region.id] = (left, right, height)
     return set(chosen)
+
+
+def _label(region: Region, share: RegionShare) -> str:
+    return f"{region.name} {share.share:+.3g}"
 
 
 def add_graph_labels(context: SceneContext, case: CaseResult, run: str, count: int) -> Any:
@@ -164,7 +173,7 @@ def add_graph_labels(context: SceneContext, case: CaseResult, run: str, count: i
     node.CreateDefaultDisplayNodes()
     visible = labelled_regions(case, count)
     for region, share in zip(case.regions, case.shares, strict=True):
-        index = node.AddControlPoint(*region.centroid_ras, f"{region.name} {share.share:+.3g}")
+        index = node.AddControlPoint(*region.centroid_ras, _label(region, share))
         node.SetNthControlPointDescription(index, region.id)
         node.SetNthControlPointLocked(index, True)
         node.SetNthControlPointVisibility(index, region.id in visible)

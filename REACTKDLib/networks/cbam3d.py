@@ -13,6 +13,10 @@ from torch import Tensor, nn
 class CBAM3D(nn.Module):
     """Weights a feature map by channel, then by position.
 
+    A decision of ours: the logits of the spatial attention are centred over the region of interest.
+    Attention then compares positions; uncentred, it grows to 1 everywhere in training, because
+    larger features are stronger features, and says nothing.
+
     Parameters
     ----------
     channels : feature channels.
@@ -26,15 +30,27 @@ class CBAM3D(nn.Module):
         self.shared_mlp = nn.Sequential(
             nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels)
         )
-        self.spatial = nn.Conv3d(2, 1, kernel_size, padding=kernel_size // 2)
+        self.spatial = nn.Conv3d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted features (N, C, k, j, i) and the spatial attention (N, 1, k, j, i), 0..1."""
-        average = self.shared_mlp(features.mean(dim=(2, 3, 4)))
-        maximum = self.shared_mlp(features.amax(dim=(2, 3, 4)))
-        features = features * torch.sigmoid(average + maximum)[:, :, None, None, None]
+    def forward(self, features: Tensor, roi: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Weighted features (N, C, k, j, i) and the spatial attention (N, 1, k, j, i), 0..1.
+
+        ``roi`` (N, 1, k, j, i), 0..1: the channel attention averages over it and takes the maximum
+        within it, and the spatial attention sees zeros outside; None is the whole grid.
+        """
+        if roi is None:
+            roi = torch.ones_like(features[:, :1])
+        maximum = features.masked_fill(roi == 0, -torch.inf).amax(dim=(2, 3, 4))
+        channel = torch.sigmoid(self.shared_mlp(_mean(features, roi)) + self.shared_mlp(maximum))
+        features = features * channel[:, :, None, None, None]
         summary = torch.cat(
             [features.mean(dim=1, keepdim=True), features.amax(dim=1, keepdim=True)], dim=1
         )
-        attention = torch.sigmoid(self.spatial(summary))
+        logits = self.spatial(summary * roi)
+        attention = torch.sigmoid(logits - _mean(logits, roi)[:, :, None, None, None])
         return features * attention, attention
+
+
+def _mean(features: Tensor, roi: Tensor) -> Tensor:
+    """Mean of (N, C, k, j, i) over the region of interest, (N, C)."""
+    return (features * roi).sum(dim=(2, 3, 4)) / roi.sum(dim=(2, 3, 4))

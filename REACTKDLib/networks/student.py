@@ -1,6 +1,6 @@
 """The CBAM3D student: one encoder per modality, a shared attention block, a linear head.
 
-Source: REACT-KD (arXiv 2508.02104), student network; the encoder is MONAI's SegResNet encoder.
+Source: REACT-KD (arXiv 2508.02104), student network, with SegResNet encoders.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from monai.networks.nets.segresnet_ds import SegResEncoder
 from torch import Tensor, nn
 
 from .cbam3d import CBAM3D
+from .segresnet import SegResEncoder, roi_pyramid
 
 if TYPE_CHECKING:
     from ..model_package import NetworkSpec
@@ -51,16 +51,10 @@ class Student(nn.Module):
         super().__init__()
         deepest = spec.init_filters * 2 ** (len(spec.blocks_down) - 1)
         self.modalities = modalities
+        self.strides = spec.strides
         self.encoders = nn.ModuleDict(
             {
-                name: SegResEncoder(
-                    spatial_dims=3,
-                    init_filters=spec.init_filters,
-                    in_channels=1,
-                    norm="INSTANCE",
-                    blocks_down=spec.blocks_down,
-                    anisotropic_scales=(*spec.strides, spec.strides[-1]),
-                )
+                name: SegResEncoder(spec.init_filters, spec.blocks_down, spec.strides)
                 for name in modalities
             }
         )
@@ -71,10 +65,14 @@ class Student(nn.Module):
         self.dropout = nn.Dropout3d(spec.dropout)
         self.head = nn.Linear(spec.fused_channels, classes)
 
-    def fuse(self, volumes: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Fused feature map (N, C, k, j, i) and mean spatial attention (N, 1, k, j, i).
+    def fuse(
+        self, volumes: Mapping[str, Tensor], roi: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Fused feature map (N, C, k', j', i') and mean spatial attention (N, 1, k', j', i').
 
         ``volumes`` : modality -> (N, 1, k, j, i), all on one grid.
+        ``roi`` : (N, 1, k, j, i) on the same grid, 0..1; what lies outside has no influence on the
+            features inside. None is the whole grid.
 
         Raises
         ------
@@ -85,25 +83,29 @@ class Student(nn.Module):
             raise ValueError(
                 f"Modalities {sorted(volumes)} given; the network has {self.modalities}."
             )
+        cells = None if roi is None else roi_pyramid(roi, self.strides)[-1]
         branches, attentions = [], []
         for name in self.modalities:  # a fixed order, so that sums do not depend on the caller's
             if name in volumes:
-                deepest = self.encoders[name](volumes[name])[-1]
-                branch, attention = self.cbam(self.projections[name](self.dropout(deepest)))
+                deepest = self.encoders[name](volumes[name], roi)
+                branch, attention = self.cbam(self.projections[name](self.dropout(deepest)), cells)
                 branches.append(branch)
                 attentions.append(attention)
         return torch.sigmoid(sum(branches)), torch.stack(attentions).mean(dim=0)
 
     def forward(
-        self, volumes: Mapping[str, Tensor], weights: Tensor | None = None
+        self,
+        volumes: Mapping[str, Tensor],
+        roi: Tensor | None = None,
+        weights: Tensor | None = None,
     ) -> StudentOutput:
         """Classify.
 
-        ``volumes`` : modality -> (N, 1, k, j, i).
+        ``volumes``, ``roi`` : as in :meth:`fuse`.
         ``weights`` : (N, 1, k', j', i') on the feature grid, each summing to 1: where the global
             average pooling averages; None averages over the whole grid.
         """
-        features, attention = self.fuse(volumes)
+        features, attention = self.fuse(volumes, roi)
         pooled = pool(features, weights)
         return StudentOutput(self.head(pooled), features, attention, pooled)
 

@@ -12,6 +12,7 @@ from REACTKDSlicer.graph_nodes import (
     drawn_edges,
     labelled_regions,
     node_radii_mm,
+    view_axes,
 )
 from REACTKDSlicer.scene_nodes import SceneStyle, show_case
 
@@ -100,6 +101,27 @@ def test_only_leading_labels_that_do_not_cover_each_other_are_visible(case, show
     # lesion 2, seen from the front).
     assert visible == {"lesion-1", "lesion-2", "parenchyma-right-lower"}
     assert labelled_regions(case, 1) == {"lesion-1"}
+
+
+def test_a_label_needs_the_room_of_its_text(case):
+    """As in a thin series: two regions side by side at one height, 80 mm apart."""
+    right, _ = view_axes()
+    first, second = case.regions[:2]
+
+    def labelled(name: str, apart_mm: float) -> set[str]:
+        places = (np.zeros(3), right * apart_mm)
+        regions = tuple(
+            dataclasses.replace(region, name=name, centroid_ras=tuple(place.tolist()))
+            for region, place in zip((first, second), places, strict=True)
+        )
+        two = dataclasses.replace(case, regions=regions, shares=case.shares[:2])
+        return labelled_regions(two, 2)
+
+    long_name = "Parenchyma right superior anterior"
+    assert labelled(long_name, 80.0) == {first.id}
+    assert labelled(long_name, -80.0) == {first.id}
+    assert labelled(long_name, 110.0) == {first.id, second.id}
+    assert labelled("Lesion 1", 40.0) == {first.id, second.id}
 
 
 def test_a_lesion_keeps_its_label_beside_a_stronger_rim(case):

@@ -312,7 +312,9 @@ def test_a_full_disk(refuse, small_disk):
 
 
 def test_several_wrong_things_are_still_one_clean_error(refuse, inputs):
-    refuse(INPUT, "does not exist", ct=inputs / "a.nii", segmentation=inputs / "b.nii", target="x")
+    paths = {"ct": inputs / "a.nii", "segmentation": inputs / "b.nii"}
+    refuse(INPUT, "does not exist", **paths)
+    refuse(OPTION, "Unknown class 'x'", target="x", **paths)  # found before anything is read
 
 
 def test_what_torch_cannot_give(refuse):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from random_models import altered_copy, specification_without_organ, write_rando
 from REACTKDLib import __version__
 from REACTKDLib.cli import main
 from REACTKDLib.report import PROVENANCE, RESULT_FILES, read_result
+from REACTKDLib.simulation import Scanner, demo_parameters
 
 
 @pytest.fixture
@@ -182,6 +186,67 @@ def test_an_interruption_writes_nothing(predict, tmp_path, capsys, monkeypatch):
     assert predict() == 130
     assert "nothing was written" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def draw(capsys):
+    """Runs a command that draws; skips where the scene's libraries or OpenGL are missing."""
+    pytest.importorskip("REACTKDSlicer", reason="needs the module's package on the path")
+    pytest.importorskip("slicer", reason="needs Slicer's libraries")
+
+    def run(*arguments: str) -> str:
+        code = main(list(arguments))
+        captured = capsys.readouterr()
+        if code == 6 and "No off-screen OpenGL" in captured.err:
+            pytest.skip(captured.err)
+        assert code == 0, captured.err
+        return captured.out
+
+    return run
+
+
+def assert_complete_scene(folder: Path) -> None:
+    """A bundle with the case's nodes in it, and pictures that show something."""
+    pictures = {f"{name}.png" for name in ("axial", "coronal", "sagittal", "3d", "overview")}
+    assert {path.name for path in folder.iterdir()} == {"scene.mrb", *pictures}
+    with zipfile.ZipFile(folder / "scene.mrb") as bundle:
+        assert bundle.testzip() is None
+        (scene,) = [name for name in bundle.namelist() if name.endswith(".mrml")]
+        nodes = bundle.read(scene).decode()
+    for node in ("Volume", "Segmentation", "Model", "MarkupsFiducial", "TableStorage"):
+        assert f"<{node}" in nodes
+    for picture in pictures:
+        assert sitk.GetArrayViewFromImage(sitk.ReadImage(str(folder / picture))).std() > 10
+
+
+def test_scene_draws_a_result_and_replaces_a_scene_only_when_told_to(
+    predict, draw, tmp_path, capsys
+):
+    result = tmp_path / "result"
+    assert predict() == 0
+    (result / "scene").mkdir()
+    (result / "scene" / "3d.png").write_bytes(b"earlier")
+    assert main(["scene", str(result)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (result / "scene" / "3d.png").read_bytes() == b"earlier"
+    assert str(result / "scene") in draw("scene", str(result), "--overwrite")
+    assert_complete_scene(result / "scene")
+    assert {p.name for p in result.iterdir()} == {*RESULT_FILES, "scene"}
+
+
+def test_demo_simulates_classifies_and_draws(draw, tmp_path, monkeypatch):
+    """With a coarser scanner than the demo's, to be quick; all else as the user runs it."""
+    fine = demo_parameters()
+    coarse = dataclasses.replace(fine, scanner=Scanner(spacing_mm=(4.0, 4.0, 6.0)))
+    monkeypatch.setattr("REACTKDLib.simulation.demo_parameters", lambda: coarse)
+    text = draw("demo", "--output", str(tmp_path / "demo"))
+    assert "Everything shown is simulated" in text
+    assert "Research use only" in text
+    result = tmp_path / "demo" / "simulated_result"
+    case = read_result(result)
+    assert case.modalities == ("ct", "pet_fdg", "pet_acetate")
+    assert {region.kind for region in case.regions} == {"lesion", "rim", "parenchyma"}
+    assert_complete_scene(result / "scene")
 
 
 def test_a_scene_of_no_result_is_refused(tmp_path, capsys):

@@ -10,6 +10,7 @@ from phantoms import CT_GRID, grid_around, rotation, sample
 from REACTKDLib.errors import InputError
 from REACTKDLib.geometry import (
     Geometry,
+    bounding_box,
     geometry_from_ijk_to_ras,
     geometry_from_image,
     image_from_array,
@@ -100,6 +101,22 @@ def test_a_crop_keeps_every_voxel_where_it_was(grid):
     assert crop.size == size
     assert np.allclose(crop.origin_lps, expected.GetOrigin(), atol=1e-9)
     assert np.allclose(crop.ras_from_ijk([1, 2, 0]), grid.ras_from_ijk([3, 3, 1]), atol=1e-9)
+
+
+def test_the_box_around_voxels_is_tight_and_stays_in_place(grid):
+    array = np.zeros(grid.array_shape)
+    assert bounding_box(array) is None
+    # Extremes of the axes in different voxels; NaN and negative values are not zero.
+    for index, value in zip([(1, 1, 0), (0, 2, 1), (1, 0, 3)], [np.nan, -1, 2], strict=True):
+        array[index] = value
+    box = bounding_box(array)
+    assert box == (slice(0, 2), slice(0, 3), slice(0, 4))
+    array[:] = 0
+    array[1, 2, 3] = 5
+    box = bounding_box(array)
+    assert box == (slice(1, 2), slice(2, 3), slice(3, 4))
+    assert np.allclose(grid.crop_to(box).origin_lps, grid.lps_from_ijk([3, 2, 1]), atol=1e-9)
+    assert grid.crop_to((slice(0, 2), slice(1, 4), slice(2, 3))).array_shape == (2, 3, 1)
 
 
 def test_corners_are_the_outer_edges_of_the_corner_voxels(grid):

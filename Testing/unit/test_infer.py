@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 import torch
 from random_models import altered_copy, random_student
 from safetensors.numpy import load_file, save_file
+from scipy.special import softmax
 
 from REACTKDLib.errors import EnvironmentProblem, ModelPackageError, OptionError
 from REACTKDLib.infer import Classifier, choose_device, load_classifier, predict
-from REACTKDLib.model_package import WEIGHTS, load_package, write_checksums
+from REACTKDLib.model_package import METADATA, WEIGHTS, load_package, write_checksums
 from REACTKDLib.networks.onednn import use_onednn
 from REACTKDLib.normalise import ModelInput, normalise, to_feature_grid
 from REACTKDLib.roi import locate_roi
@@ -35,11 +37,13 @@ def test_the_prediction_is_that_of_the_network_in_plain_torch(model_input, rando
     tensors = load_file(random_package.weights_path)
     state = {k: torch.tensor(v) for k, v in tensors.items() if not k.startswith("statistics/")}
     network.load_state_dict(state)
-    weights = to_feature_grid(model_input.roi.astype(float), random_package.network.total_stride)
+    stride = random_package.network.total_stride
+    weights = to_feature_grid(model_input.weights.astype(float), stride)
+    roi = torch.tensor(np.array(model_input.roi))[None, None]
     weights = torch.tensor(weights / weights.sum(), dtype=torch.float32)[None, None]
     volumes = {n: torch.tensor(np.array(v))[None, None] for n, v in model_input.volumes.items()}
     with torch.inference_mode():
-        expected = network(volumes, weights)
+        expected = network(volumes, roi, weights)
 
     prediction = predict(load_classifier(random_package, "cpu"), model_input)
     assert np.allclose(prediction.logits, expected.logits[0], atol=1e-3)
@@ -106,6 +110,20 @@ def test_a_package_changed_after_it_was_read_is_refused(random_package, tmp_path
         load_classifier(package, "cpu")
 
 
+def test_a_package_edited_in_a_living_process_is_loaded_anew(model_input, random_package, tmp_path):
+    folder = altered_copy(random_package, tmp_path / "copy")
+    before = predict(load_classifier(load_package(folder), "cpu"), model_input)
+    metadata = json.loads((folder / METADATA).read_text())
+    for statistics in metadata["reactkd"]["statistics"].values():
+        statistics["temperature"] = 100.0
+    (folder / METADATA).write_text(json.dumps(metadata))
+    write_checksums(folder)
+    after = predict(load_classifier(load_package(folder), "cpu"), model_input)
+    assert np.array_equal(after.logits, before.logits)
+    assert np.ptp(before.probabilities) > 0.1
+    assert np.allclose(after.probabilities, softmax(before.logits / 100))
+
+
 def drop_bias(tensors: dict[str, np.ndarray]) -> None:
     del tensors["head.bias"]
 
@@ -168,7 +186,7 @@ class _FailingNetwork:
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self, volumes: object, weights: object) -> object:
+    def __call__(self, volumes: object, roi: object, weights: object) -> object:
         self.calls += 1
         raise RuntimeError("CUDA out of memory.\nTried to allocate 20 TiB.")
 
@@ -189,6 +207,33 @@ def test_a_device_that_fails_is_answered_by_the_cpu_with_a_notice(model_input, r
     assert "TiB" not in prediction.notices[0].text
     expected = predict(load_classifier(random_package, "cpu"), model_input)
     assert np.array_equal(prediction.logits, expected.logits)
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_a_device_that_cannot_take_the_network_is_answered_by_the_cpu_with_a_notice(
+    name, model_input, random_package, tmp_path, monkeypatch
+):
+    package = load_package(altered_copy(random_package, tmp_path / "copy"))  # not cached yet
+    move, moved_to = torch.nn.Module.to, []
+
+    def full(network: torch.nn.Module, device: str) -> torch.nn.Module:
+        moved_to.append(device)
+        if device != "cpu":
+            raise RuntimeError("CUDA out of memory.\nTried to allocate 20 TiB.")
+        return move(network, device)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    classifier = load_classifier(package, name)
+    assert classifier.device == torch.device("cpu")
+    prediction = predict(classifier, model_input)
+    assert prediction.device == "cpu"
+    assert [(n.code, n.severity) for n in prediction.notices] == [("cuda_failed", "warning")]
+    assert "CUDA out of memory." in prediction.notices[0].text
+    # A full device may have room later; the CPU's network is kept and has nothing to tell.
+    load_classifier(package, name)
+    assert moved_to == ["cuda", "cpu", "cuda"]
+    assert load_classifier(package, "cpu").notices == ()
 
 
 def test_a_failure_of_the_cpu_is_not_hidden(model_input, random_package):

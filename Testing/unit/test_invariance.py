@@ -8,7 +8,10 @@ import SimpleITK as sitk
 from phantoms import PHANTOM, Phantom, grid_around, voxel_centres_ras
 
 from REACTKDLib.geometry import Geometry, geometry_from_image, image_from_array
+from REACTKDLib.infer import load_classifier, predict
+from REACTKDLib.normalise import ModelInput, normalise
 from REACTKDLib.pipeline import run_case
+from REACTKDLib.roi import locate_roi
 from REACTKDLib.types import CaseResult, Segmentation, Study, Volume
 
 PATIENT_CENTRE = (14.0, -9.0, 21.0)
@@ -110,13 +113,15 @@ def assert_same(case: CaseResult, plain: CaseResult, grid: Geometry) -> None:
 
 # Other grids. Linear interpolation of the phantom's smooth values errs by a few HU at edges, and a
 # segmentation cut into other voxels moves the box of the region of interest by less than a voxel.
-# Together they change the probabilities by up to 0.02 here; another patient changes them by 0.2.
+# The shipped model answers within this; another patient moves it more than ten times as far.
 TOLERANCE = 0.03
+#: A segmentation drawn in coarser voxels has another border: another lesion by a few percent.
+TOLERANCE_OF_BORDERS = 0.08
 
 
 @pytest.fixture(scope="module")
-def axial(shipped_size_package) -> CaseResult:
-    return run_case(PHANTOM.study(AXIAL), shipped_size_package)
+def axial(shipped_package) -> CaseResult:
+    return run_case(PHANTOM.study(AXIAL), shipped_package)
 
 
 def attention_agreement(case: CaseResult, other: CaseResult) -> float:
@@ -128,16 +133,16 @@ def attention_agreement(case: CaseResult, other: CaseResult) -> float:
     return float(np.corrcoef(moved[liver], other.attention.array[liver])[0, 1])
 
 
-def test_another_patient_is_seen(axial, shipped_size_package):
+def test_another_patient_is_seen(axial, shipped_package):
     """Else the tolerances below would prove nothing."""
     for other in (Phantom(lesion_hu=160), Phantom(lesions=())):
-        case = run_case(other.study(AXIAL), shipped_size_package)
+        case = run_case(other.study(AXIAL), shipped_package)
         difference = np.abs(probabilities(case) - probabilities(axial)).max()
-        assert difference > 5 * TOLERANCE
+        assert difference > 10 * TOLERANCE
 
 
-def test_the_same_patient_on_an_oblique_anisotropic_grid(axial, shipped_size_package):
-    case = run_case(PHANTOM.study(OBLIQUE), shipped_size_package)
+def test_the_same_patient_on_an_oblique_anisotropic_grid(axial, shipped_package):
+    case = run_case(PHANTOM.study(OBLIQUE), shipped_package)
     assert np.allclose(probabilities(case), probabilities(axial), atol=TOLERANCE)
     assert attention_agreement(case, axial) > 0.98
     for region, other in zip(case.regions, axial.regions, strict=True):
@@ -148,7 +153,7 @@ def test_the_same_patient_on_an_oblique_anisotropic_grid(axial, shipped_size_pac
         assert np.allclose(region.centroid_ras, other.centroid_ras, atol=0.5 if exact else 2.5)
 
 
-def test_an_image_resampled_by_simpleitk(axial, shipped_size_package):
+def test_an_image_resampled_by_simpleitk(axial, shipped_package):
     """CT linear, labels nearest, as a person would do it."""
     study = PHANTOM.study(AXIAL)
     target = sitk.GetImageFromArray(np.zeros(OBLIQUE.array_shape, np.uint8))
@@ -163,7 +168,7 @@ def test_an_image_resampled_by_simpleitk(axial, shipped_size_package):
     ct = Volume(resampled(study.ct.array, sitk.sitkLinear, -1000.0), OBLIQUE)
     labels = resampled(study.segmentation.labels, sitk.sitkNearestNeighbor, 0)
     segmentation = Segmentation(labels, OBLIQUE, study.segmentation.segments)
-    case = run_case(Study({"ct": ct}, segmentation), shipped_size_package)
+    case = run_case(Study({"ct": ct}, segmentation), shipped_package)
     assert np.allclose(probabilities(case), probabilities(axial), atol=TOLERANCE)
     assert attention_agreement(case, axial) > 0.98
 
@@ -178,20 +183,20 @@ def test_an_image_resampled_by_simpleitk(axial, shipped_size_package):
     ids=["oblique", "smaller", "larger"],
 )
 def test_the_segmentation_may_have_another_grid_than_the_ct(
-    segmentation_grid, axial, shipped_size_package
+    segmentation_grid, axial, shipped_package
 ):
-    case = run_case(PHANTOM.study(AXIAL, segmentation_grid), shipped_size_package)
-    assert np.allclose(probabilities(case), probabilities(axial), atol=TOLERANCE)
+    case = run_case(PHANTOM.study(AXIAL, segmentation_grid), shipped_package)
+    assert np.allclose(probabilities(case), probabilities(axial), atol=TOLERANCE_OF_BORDERS)
     assert case.attention.geometry.same_grid(AXIAL)
     assert case.region_labels.geometry.same_grid(AXIAL)
     for region, other in zip(case.regions[:2], axial.regions[:2], strict=True):
         assert np.allclose(region.centroid_ras, other.centroid_ras, atol=0.8)
 
 
-def test_a_larger_field_of_view_changes_nothing(axial, shipped_size_package):
+def test_a_larger_field_of_view_changes_nothing(axial, shipped_package):
     """The same lattice with more air around: the network sees the same crop."""
     wide = AXIAL.crop((-9, -4, -11), tuple(np.add(AXIAL.size, (15, 12, 20)).tolist()))
-    case = run_case(PHANTOM.study(wide), shipped_size_package)
+    case = run_case(PHANTOM.study(wide), shipped_package)
     assert np.allclose(probabilities(case), probabilities(axial), atol=1e-5)
     i, j, k = 9, 4, 11
     part = (
@@ -206,3 +211,22 @@ def test_a_larger_field_of_view_changes_nothing(axial, shipped_size_package):
     kinds = {region.label: region.kind for region in case.regions}
     found = {kinds[label] for label in np.unique(case.region_labels.array[truth == 2])}
     assert found == {"lesion"}
+
+
+def test_a_larger_box_around_the_same_region_changes_nothing(phantom_study, shipped_package):
+    """Whole feature cells of empty voxels around the model's input."""
+    classifier = load_classifier(shipped_package, "cpu")
+    narrow = normalise(phantom_study, locate_roi(phantom_study, shipped_package), shipped_package)
+    k, j, i = shipped_package.network.total_stride
+    widths = ((2 * k, k), (0, 3 * j), (i, 2 * i))
+    padded = {name: np.pad(array, widths) for name, array in narrow.volumes.items()}
+    size = np.array(narrow.geometry.size) + [sum(width) for width in widths[::-1]]
+    wide = ModelInput(
+        volumes=padded,
+        roi=np.pad(narrow.roi, widths),
+        weights=np.pad(narrow.weights, widths),
+        geometry=narrow.geometry.crop((-i, 0, -2 * k), tuple(size.tolist())),
+    )
+    expected, found = predict(classifier, narrow), predict(classifier, wide)
+    assert np.allclose(found.logits, expected.logits, atol=1e-4)
+    assert found.distance == pytest.approx(expected.distance, rel=1e-4)

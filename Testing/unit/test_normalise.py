@@ -140,6 +140,41 @@ def test_pet_keeps_its_own_grid_until_the_models(phantom_study):
     assert not result.volumes["pet_fdg"][result.roi == 0].any()
 
 
+@pytest.mark.parametrize(
+    "how", [{"window": [-160, 240]}, {"window": None, "percentiles": [0, 100]}], ids=str
+)
+def test_what_the_ct_does_not_show_has_no_weight_and_no_air(how):
+    """A CT cut at the organ's border, in the middle of a model voxel, against the whole CT."""
+    grid = Geometry((40, 40, 40), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    labels = np.zeros(grid.array_shape, np.uint8)
+    labels[10:31, 10:30, 10:30] = 1
+    hu_of_slice = 5.0 * np.arange(40).clip(0, 26)
+    hu = np.broadcast_to(hu_of_slice[:, None, None], grid.array_shape).astype(np.float32)
+    segmentation, spec = Segmentation(labels, grid, (LIVER,)), spec_with([windowed(**how)], 2)
+    whole = Study({"ct": Volume(hu, grid)}, segmentation)
+    cut = Study({"ct": Volume(hu[10:], grid.crop((0, 0, 10), (40, 40, 30)))}, segmentation)
+    before = normalise(whole, locate_roi(whole, spec), spec)
+    after = normalise(cut, locate_roi(cut, spec), spec)
+
+    # Each voxel has sampling points at one and three quarters of its height.
+    assert after.geometry == before.geometry
+    slices = np.arange(after.geometry.size[2])[:, None] + np.array([-0.25, 0.25])
+    z = after.geometry.origin_lps[2] + after.geometry.spacing_mm[2] * slices
+    shown = z > 10 * 2.0 - 1.0
+    part = shown.mean(axis=1)
+    assert set(part[before.roi.any(axis=(1, 2))]) == {0.0, 0.5, 1.0}
+    assert np.array_equal(after.roi, before.roi * part.astype(np.float32)[:, None, None])
+
+    hu_of_point = np.interp((z / 2.0).clip(10, None), np.arange(40), hu_of_slice)
+    values = (hu_of_point * shown).sum(axis=1) / np.maximum(shown.sum(axis=1), 1)
+    values = np.broadcast_to(values[:, None, None], after.roi.shape)
+    if how["window"] is None:
+        values = values.clip(values[after.roi > 0.5].min(), values[after.roi > 0.5].max())
+    mean = np.average(values, weights=after.roi)
+    spread = np.sqrt(np.average((values - mean) ** 2, weights=after.roi))
+    assert np.allclose(after.volumes["ct"], (values - mean) / spread * after.roi, atol=1e-4)
+
+
 def test_pet_counts_as_0_beyond_its_field_of_view(phantom_study):
     x, y, z = PET_GRID.origin_lps
     half = dataclasses.replace(PET_GRID, origin_lps=(x, y, z + 50))
@@ -165,7 +200,11 @@ def study_of_a_cube(side_mm: int) -> Study:
 def test_a_structure_smaller_than_any_model_voxel_has_its_region_around_it():
     """A cube of 4 mm on the corner of eight voxels of 5 x 5 x 7 mm fills each by a part only."""
     study, spec = study_of_a_cube(4), spec_with([windowed()], 2)
-    result = normalise(study, locate_roi(study, spec), spec)
+    roi = locate_roi(study, spec)
+    centred = roi.model_geometry
+    shifted = tuple(o + s / 2 for o, s in zip(centred.origin_lps, centred.spacing_mm, strict=True))
+    grid = dataclasses.replace(centred, origin_lps=shifted)
+    result = normalise(study, dataclasses.replace(roi, model_geometry=grid), spec)
     middle = study.ct.geometry.ras_from_ijk([16.5, 13.5, 14.5])
     distance = np.linalg.norm(voxel_centres_ras(result.geometry) - middle, axis=-1)
     assert np.all(result.roi[distance < 5.1] == 1.0)
@@ -204,3 +243,53 @@ def test_the_input_cannot_be_changed():
         result.roi[0, 0, 0] = 1
     with pytest.raises(ValueError, match="read-only"):
         result.volumes["ct"][0, 0, 0] = 1
+
+
+# Weights of the pooling.
+
+
+def weighed(
+    labels: np.ndarray, lesion_weight: float, margin_mm: float = 4.5
+) -> tuple[ModelInput, np.ndarray]:
+    """The model's input, and what lies within the margin of a lesion (on the common grid)."""
+    document = specification()
+    document["grid"] = {
+        "spacing_mm": list(GRID.spacing_mm),
+        "supersampling": 1,
+        "margin_mm": 6.0,
+    }
+    document["pooling"] = {"lesion_weight": lesion_weight, "lesion_margin_mm": margin_mm}
+    spec = spec_from_section(document)
+    segmentation = Segmentation(labels, GRID, (LIVER,))
+    study = Study({"ct": Volume(CT, GRID, "CT")}, segmentation)
+    result = normalise(study, Roi((0, 0, 0), GRID, labels, GRID), spec)
+    centres = voxel_centres_ras(GRID)
+    near = np.zeros(GRID.array_shape)
+    if (labels == 2).any():
+        distance = cKDTree(centres[labels == 2]).query(centres)[0]
+        near = np.clip((margin_mm + 1.5 - distance) / 3.0, 0, 1)
+    return result, near
+
+
+@pytest.mark.parametrize("lesion_weight", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize("lesion", [np.s_[4:5, 5:6, 7:8], np.s_[3:6, 4:8, 5:8]])
+def test_lesions_have_their_weight_whatever_their_size(lesion, lesion_weight):
+    labels = LABELS.copy()
+    labels[lesion] = 2
+    result, near = weighed(labels, lesion_weight)
+    near = near * result.roi
+    rest = result.roi - near
+    expected = lesion_weight * near / near.sum() + (1 - lesion_weight) * rest / rest.sum()
+    assert np.allclose(result.weights, expected, atol=1e-7)
+    assert result.weights.sum() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_without_a_lesion_the_region_of_interest_weighs_evenly():
+    result, _ = weighed(LABELS, 0.5)
+    assert np.allclose(result.weights, result.roi / result.roi.sum(), atol=1e-7)
+
+
+def test_where_all_is_near_a_lesion_the_whole_weight_is_there():
+    result, near = weighed(np.where(LABELS > 0, 2, 0).astype(np.uint8), 0.5, margin_mm=20.0)
+    assert near[result.roi > 0].min() == 1
+    assert np.allclose(result.weights, result.roi / result.roi.sum(), atol=1e-7)

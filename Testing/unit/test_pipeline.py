@@ -10,7 +10,13 @@ import torch
 from phantoms import CT_GRID, PHANTOM, write_study
 from random_models import altered_copy, specification_without_organ, write_random_package
 
-from REACTKDLib.errors import InputError, OutputError
+from REACTKDLib.errors import (
+    EnvironmentProblem,
+    InputError,
+    ModelPackageError,
+    OptionError,
+    OutputError,
+)
 from REACTKDLib.infer import load_classifier
 from REACTKDLib.model_package import load_package
 from REACTKDLib.pipeline import STAGES, RunOptions, run_case, run_files
@@ -142,6 +148,62 @@ def test_an_output_that_exists_is_found_before_any_work(phantom_files, random_pa
             tmp_path / "case",
             overwrite=True,
             progress=lambda stage, done: heard.append(stage),
+        )
+    assert heard == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [RunOptions(target="benign"), RunOptions(scheme="couinaud"), RunOptions(device="tpu")],
+    ids=["target", "scheme", "device"],
+)
+def test_an_option_that_does_not_exist_is_found_before_any_work(
+    options, ct_study, random_package, tmp_path
+):
+    heard: list[str] = []
+
+    def listen(stage: str, done: float) -> None:
+        heard.append(stage)
+
+    with pytest.raises(OptionError, match=r"benign|couinaud|tpu"):
+        run_case(ct_study, random_package, options, listen)
+    nowhere = StudyFiles(ct=tmp_path / "no.nii.gz", segmentation=(tmp_path / "none.nii.gz",))
+    with pytest.raises(OptionError, match=r"benign|couinaud|tpu"):
+        run_files(nowhere, random_package, tmp_path / "out", options, progress=listen)
+    assert heard == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_cannot_be_loaded_are_said_when_the_network_is_needed(
+    phantom_files, random_package, tmp_path
+):
+    """They are loaded while the files are read: unusable files come first all the same."""
+    package = load_package(altered_copy(random_package, tmp_path / "package"))
+    package.weights_path.write_bytes(b"no weights")
+    heard: list[str] = []
+    with pytest.raises(ModelPackageError):
+        run_files(
+            files_of(phantom_files),
+            package,
+            tmp_path / "out",
+            progress=lambda stage, done: heard.append(stage),
+        )
+    assert heard[-1] == "model"
+    missing = StudyFiles(ct=tmp_path / "no.nii.gz", segmentation=(phantom_files["segmentation"],))
+    with pytest.raises(InputError, match="does not exist"):
+        run_files(missing, package, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_that_is_not_there_is_found_before_any_work(ct_study, random_package):
+    heard: list[str] = []
+    with pytest.raises(EnvironmentProblem, match="no CUDA device"):
+        run_case(
+            ct_study,
+            random_package,
+            RunOptions(device="cuda"),
+            lambda stage, done: heard.append(stage),
         )
     assert heard == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import shutil
+import threading
 
 import nibabel
 import numpy as np
@@ -24,6 +25,7 @@ from images import (
 from REACTKDLib.errors import InputError
 from REACTKDLib.geometry import Geometry
 from REACTKDLib.read import StudyFiles, files_sha256, read_ct, read_study, read_volume
+from REACTKDLib.read_image import quiet_itk
 
 FORMATS = [
     ("ct.nii", False), ("ct.nii.gz", True), ("ct.nrrd", False), ("ct.nrrd", True),
@@ -122,6 +124,44 @@ def test_gzip_in_several_members_and_upper_case_suffix(tmp_path):
     path = tmp_path / "CT.NII.GZ"
     path.write_bytes(gzip.compress(content[:1000]) + gzip.compress(content[1000:]))
     assert np.array_equal(read_ct(path).array, ct_array())
+
+
+def test_a_stream_that_expands_far_beyond_its_size(tmp_path):
+    array = np.zeros((90, 256, 512), np.int16)  # 24 MB from a few kB
+    array[::9, 7, 11] = np.arange(10) - 1000
+    grid = Geometry((512, 256, 90), (1, 1, 1), (0, 0, 0))
+    path = write_image(tmp_path / "ct.nii.gz", array, grid, compress=True)
+    assert path.stat().st_size < 100_000
+    assert np.array_equal(read_ct(path).array, array)
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(InputError, match="end early"):
+        read_ct(path)
+
+
+def test_itk_stays_quiet_until_the_last_thread_is_done():
+    def shown() -> bool:
+        return sitk.ProcessObject.GetGlobalWarningDisplay()
+
+    inside, leave = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with quiet_itk():
+            inside.set()
+            leave.wait(10)
+
+    before = shown()
+    thread = threading.Thread(target=first)
+    sitk.ProcessObject.SetGlobalWarningDisplay(True)
+    try:
+        thread.start()
+        assert inside.wait(10)
+        with quiet_itk():
+            leave.set()
+            thread.join()  # the one that turned the warnings off ends first
+            assert not shown()
+        assert shown()
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
 def test_four_dimensions_with_one_time_point_are_a_volume(tmp_path):

@@ -215,6 +215,23 @@ def test_the_name_of_a_file_with_one_label_counts_if_it_means_a_role(tmp_path, c
     assert read_segmentation([other], LIVER_RULES).labels_of("liver") == (1,)
 
 
+@pytest.mark.parametrize("name", ["spleen", "case3_Kidney_left", "liver_vessels", "body_mask"])
+def test_the_label_of_a_file_named_after_another_structure_says_nothing(name, tmp_path, capfd):
+    path = write_image(tmp_path / f"{name}.nii.gz", LIVER)
+    error = error_of([path], capfd)
+    assert f'no liver. It has 1 "{name}"' in error.message
+    assert "liver=LABEL" in error.advice
+    assert read_segmentation([path], LIVER_RULES, {"liver": ("1",)}).labels_of("liver") == (1,)
+
+
+def test_structure_files_without_the_liver_are_listed_by_name(tmp_path, capfd):
+    paths = [
+        write_image(tmp_path / f"{name}.nii.gz", LIVER) for name in ("spleen", "a", "liver_vessels")
+    ]
+    message = error_of(paths, capfd).message
+    assert 'no liver. It has 1 "spleen", 2 "a", 3 "liver_vessels"' in message
+
+
 # Bad input ---------------------------------------------------------------------------------------
 
 

@@ -56,7 +56,7 @@ def test_the_models_grid_is_the_box_of_the_segmented_voxels_and_the_margin(ct_st
     for size, stride, extent, spacing in zip(
         grid.size, spec.network.total_stride[::-1], high - low, grid.spacing_mm, strict=True
     ):
-        assert size % stride == 0
+        assert size % stride == 1  # the first and last voxels are centres of feature cells
         assert (size - stride) * spacing < extent  # not a stride more than needed
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 from images import LIVER_RULES
+from random_models import shipped_specification
 
 from REACTKDLib.errors import InputError
+from REACTKDLib.model_package import spec_from_section
 from REACTKDLib.roles import RoleRule, assign_roles, role_of_name
 
 
@@ -17,7 +19,19 @@ from REACTKDLib.roles import RoleRule, assign_roles, role_of_name
         ("liver_left-lobe", "liver"),
         ("Hepatic Parenchyma", "liver"),
         ("hepatic_parenchyma 1", "liver"),
+        ("liver_segment_3", "liver"),
+        ("Liver segments", "liver"),
+        ("left liver lobe (II, III)", "liver"),
+        ("liver_portal_venous_mask", "liver"),
         ("hepatic vein", None),
+        ("hepatic_vessels", None),
+        ("liver_vessels", None),
+        ("Liver vessel", None),
+        ("LiverVeins", None),
+        ("portal_vein_and_splenic_vein", None),
+        ("liver cyst", None),
+        ("liver without tumor", None),
+        ("liver hilum", None),
         ("Tumor", "lesion"),
         ("tumour-2", "lesion"),
         ("Tumors", "lesion"),
@@ -28,15 +42,44 @@ from REACTKDLib.roles import RoleRule, assign_roles, role_of_name
         ("liver tumour", "lesion"),
         ("LiverLesion", "lesion"),
         ("liver_lesions", "lesion"),
+        ("Hepatic lesion no. 2", "lesion"),
+        ("HCC nodule", "lesion"),
+        ("hepatocellular carcinoma of the liver", None),  # no alias of these rules
+        ("kidney tumor", None),
+        ("lymph node metastases", None),
+        ("tumor thrombus", None),
         ("peritumoral rim", None),
         ("deliverable", None),
         ("spleen", None),
+        ("kidney_left", None),
         ("Läsion", None),
         ("", None),
     ],
 )
 def test_a_name_means_a_role_by_whole_words(name, role):
     assert role_of_name(name, LIVER_RULES) == role
+
+
+def test_an_alias_may_hold_a_word_that_names_a_structure_elsewhere():
+    rules = (
+        RoleRule("kidney", True, ("kidney",)),
+        RoleRule("lesion", False, ("tumour", "renal cell carcinoma")),
+    )
+    assert role_of_name("kidney_left", rules) == "kidney"
+    assert role_of_name("Renal cell carcinoma", rules) == "lesion"
+    assert role_of_name("liver tumour", rules) is None
+
+
+def test_the_shipped_aliases_leave_only_the_liver_of_a_whole_body_segmentation():
+    rules = spec_from_section(shipped_specification()).role_rules
+    names = """
+        spleen kidney_right kidney_left gallbladder stomach pancreas adrenal_gland_right duodenum
+        colon lung_upper_lobe_left esophagus inferior_vena_cava hepatic_vessels liver_vessels
+        portal_vein_and_splenic_vein vertebrae_L1 rib_left_4 heart aorta liver liver_tumor
+    """
+    found = list(enumerate(names.split(), start=1))
+    roles = {s.name: s.role for s in assign_roles(found, rules) if s.role is not None}
+    assert roles == {"liver": "liver", "liver_tumor": "lesion"}
 
 
 def test_named_segments_keep_label_name_and_order():

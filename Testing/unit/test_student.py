@@ -119,8 +119,10 @@ def test_a_batch_is_its_cases_one_by_one(student, volumes):
     assert torch.allclose(both, torch.cat(each), atol=1e-5)
 
 
-def cbam_in_numpy(block: CBAM3D, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """CBAM of one map (C, k, j, i), from the equations of the paper."""
+def cbam_in_numpy(
+    block: CBAM3D, features: np.ndarray, roi: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """CBAM of one map (C, k, j, i) over a region, from the equations of the paper."""
 
     def sigmoid(x: np.ndarray) -> np.ndarray:
         return 1 / (1 + np.exp(-x))
@@ -130,16 +132,17 @@ def cbam_in_numpy(block: CBAM3D, features: np.ndarray) -> tuple[np.ndarray, np.n
         hidden = np.maximum(first.weight.numpy() @ vector + first.bias.numpy(), 0)
         return second.weight.numpy() @ hidden + second.bias.numpy()
 
-    flat = features.reshape(len(features), -1)
-    channel = sigmoid(mlp(flat.mean(axis=1)) + mlp(flat.max(axis=1)))
+    inside = features[:, roi > 0]
+    mean = np.average(inside, axis=1, weights=roi[roi > 0])
+    channel = sigmoid(mlp(mean) + mlp(inside.max(axis=1)))
     weighted = features * channel[:, None, None, None]
-    kernels, bias = block.spatial.weight.numpy()[0], block.spatial.bias.numpy()[0]
-    maps = (weighted.mean(axis=0), weighted.max(axis=0))
+    kernels = block.spatial.weight.numpy()[0]
+    maps = (weighted.mean(axis=0) * roi, weighted.max(axis=0) * roi)
     response = sum(
         ndimage.correlate(m, kernel, mode="constant")
         for m, kernel in zip(maps, kernels, strict=True)
     )
-    spatial = sigmoid(response + bias)
+    spatial = sigmoid(response - np.average(response, weights=roi))
     return weighted * spatial, spatial
 
 
@@ -149,7 +152,19 @@ def test_cbam_is_channel_then_spatial_attention(channels, ratio, kernel):
         torch.manual_seed(1)
         block = CBAM3D(channels, ratio, kernel).requires_grad_(False)
         features = torch.randn(1, channels, 9, 8, 10)
-    weighted, attention = block(features)
-    expected, expected_attention = cbam_in_numpy(block, features[0].numpy())
-    assert np.allclose(weighted[0].numpy(), expected, atol=1e-5)
-    assert np.allclose(attention[0, 0].numpy(), expected_attention, atol=1e-5)
+        soft = torch.rand(1, 1, 9, 8, 10).mul(3).sub(1).clamp(0, 1)
+    for roi in (None, soft):
+        weighted, attention = block(features, roi)
+        region = np.ones((9, 8, 10)) if roi is None else roi[0, 0].numpy()
+        expected, expected_attention = cbam_in_numpy(block, features[0].numpy(), region)
+        assert np.allclose(weighted[0].numpy(), expected, atol=1e-5)
+        assert np.allclose(attention[0, 0].numpy(), expected_attention, atol=1e-5)
+
+
+def test_attention_compares_positions_however_strong_the_features(student, volumes):
+    """All voxels brighter, all features larger: attention must not grow to 1 everywhere."""
+    block = CBAM3D(8).requires_grad_(False)
+    block.spatial.weight.fill_(1.0)
+    features = torch.rand(1, 8, 15, 16, 14, generator=torch.Generator().manual_seed(2))
+    _, attention = block(features * 50)
+    assert 0.2 < float(attention.mean()) < 0.8

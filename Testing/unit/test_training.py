@@ -77,6 +77,7 @@ def synthetic_case(index: int) -> PreparedCase:
         volumes={name: (volume * roi).astype(np.float16) for name in names},
         roi=roi.astype(np.float16),
         lesion=lesion.astype(np.float16),
+        weights=(roi / roi.sum()).astype(np.float32),
         label=label,
         statistics=InputStatistics(100.0, 1500.0, 3.0),
     )
@@ -190,8 +191,8 @@ def test_folding_keeps_the_logits(configuration):
 
 def test_weights_of_a_case_are_its_region_and_sum_to_1(configuration):
     views = [(), (0, 2)]
-    volumes, weights, lesion = batch_of(TRAIN[1], configuration.spec, ["ct"], CPU, views)
-    assert volumes["ct"].shape == (2, 1, 6, 12, 16)
+    volumes, roi, weights, lesion = batch_of(TRAIN[1], configuration.spec, ["ct"], CPU, views)
+    assert volumes["ct"].shape == roi.shape == (2, 1, 6, 12, 16)
     assert torch.allclose(weights.sum(dim=(1, 2, 3, 4)), torch.ones(2))
     assert weights.shape == lesion.shape
     assert torch.equal(volumes["ct"][1], volumes["ct"][0].flip((1, 3)))
@@ -211,9 +212,9 @@ def test_a_case_shows_only_modalities_that_it_has():
 def test_pooled_features_and_head_give_the_students_logits(configuration):
     student = random_student(configuration.spec, 0)
     pooled = pooled_features(student, SELECTION[:2], configuration.spec, ["ct"], CPU)
-    volumes, weights, _ = batch_of(SELECTION[1], configuration.spec, ["ct"], CPU)
+    volumes, roi, weights, _ = batch_of(SELECTION[1], configuration.spec, ["ct"], CPU)
     with torch.inference_mode():
-        expected = student(volumes, weights)
+        expected = student(volumes, roi, weights)
     assert np.allclose(pooled[1], expected.pooled[0], atol=1e-5)
     assert np.allclose(head_logits(student, pooled)[1], expected.logits[0], atol=1e-5)
 
