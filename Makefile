@@ -35,6 +35,7 @@ types: $(READY)
 
 bench: $(READY)
 	$(BIN)/python Testing/benchmarks/pipeline.py
+	$(BIN)/python Testing/benchmarks/lowdose.py
 
 # Trains the shipped model anew: about half an hour on two cores.
 model: $(READY)

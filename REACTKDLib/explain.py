@@ -152,12 +152,11 @@ def _map_on_ct(
     package: ModelSpec,
 ) -> Volume:
     """Contribution density on the CT's grid, logit per litre, float32, 0 outside the ROI."""
-    voxel_litres = model_input.geometry.voxel_volume_ml / 1000.0
-    per_litre = model_input.weights / voxel_litres
-    crop = resample_array(density.astype(np.float32), prediction.geometry, roi.geometry)
-    crop *= resample_array(per_litre, model_input.geometry, roi.geometry)
+    grid = model_input.geometry
+    contribution = resample_array(density.astype(np.float32), prediction.geometry, grid)
+    contribution *= model_input.weights / np.float32(grid.voxel_volume_ml / 1000.0)
     full = np.zeros(ct_geometry.array_shape, dtype=np.float32)
-    full[roi.slices] = crop
+    full[roi.slices] = resample_array(contribution, grid, roi.geometry)
     return Volume(full, ct_geometry, "attention")
 
 

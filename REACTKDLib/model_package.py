@@ -10,8 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,7 +19,8 @@ from .errors import ModelPackageError
 from .geometry import Vector
 from .resources import resource_path
 from .roles import RoleRule
-from .types import ClassInfo, frozen_mapping
+from .typed_json import FieldError, build
+from .types import ClassInfo
 
 FORMAT_VERSION = 1
 METADATA = "configs/metadata.json"
@@ -330,49 +329,12 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
 
 
 def _build(cls: type, fields: Any, where: str) -> Any:
-    """Make the dataclass ``cls`` from a JSON object, with every field and no other."""
-    if not isinstance(fields, dict):
+    try:
+        return build(cls, fields, where)
+    except FieldError as error:
         raise ModelPackageError(
-            f"Package field {where} is {fields!r}, not a table.", "Check the package."
-        )
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    needed = {name for name, f in known.items() if f.default is dataclasses.MISSING}
-    unknown, missing = sorted(set(fields) - set(known)), sorted(needed - set(fields))
-    if unknown or missing:
-        raise ModelPackageError(
-            f"Package section {where}: unknown fields {unknown}, missing fields {missing}.",
-            "Use a package made for this version of REACTKD.",
-        )
-    hints = typing.get_type_hints(cls)
-    return cls(**{name: _convert(hints[name], v, f"{where}.{name}") for name, v in fields.items()})
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """``value`` from JSON as ``hint``: lists become tuples, objects become dataclasses."""
-    arguments = typing.get_args(hint)
-    if types.NoneType in arguments:
-        return None if value is None else _convert(arguments[0], value, where)
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, where)
-    origin = typing.get_origin(hint) or hint
-    if origin is tuple and isinstance(value, list):
-        repeated = arguments[-1] is Ellipsis
-        if repeated or len(arguments) == len(value):
-            hints = [arguments[0]] * len(value) if repeated else arguments
-            pairs = enumerate(zip(hints, value, strict=True))
-            return tuple(_convert(h, v, f"{where}[{n}]") for n, (h, v) in pairs)
-    elif origin is Mapping and isinstance(value, dict):
-        return frozen_mapping(
-            {k: _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
-        )
-    elif origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    elif origin in (int, str, bool) and type(value) is origin:
-        return value
-    raise ModelPackageError(
-        f"Package field {where} is {value!r}, not {getattr(hint, '__name__', hint)}.",
-        "Check the package.",
-    )
+            f"Package: {error}", "Use a package made for this version of REACTKD."
+        ) from error
 
 
 def _check_consistency(package: ModelSpec) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .configuration import TrainingConfiguration
+from .evaluation.bootstrap import Estimate
+from .evaluation.calibration import TEMPERATURE_RANGE
 from .export import TrainedModalitySet
-from .metrics import TEMPERATURE_RANGE, Estimate
 
 
 def model_card(

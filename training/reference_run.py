@@ -22,10 +22,12 @@ from REACTKDLib.model_package import (
 from REACTKDLib.networks.student import Student
 
 from .configuration import TrainingConfiguration
+from .evaluation.bootstrap import Estimate
+from .evaluation.calibration import fit_temperature
+from .evaluation.discrimination import macro_auc_interval
 from .export import TrainedModalitySet, write_package
-from .metrics import Estimate, fit_temperature, macro_auc_interval
 from .model_card import model_card
-from .prepare import PreparedCase, prepare_simulated
+from .prepare import Preparation, PreparedCase, prepare_simulated
 from .student import head_logits, pooled_features, train_student
 
 DESCRIPTION = (
@@ -50,11 +52,10 @@ def run(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     stops = np.cumsum([0, sizes.train, sizes.selection, sizes.test])
     began = time.monotonic()
-    internal = prepare_simulated(
-        spec, sizes.profile, range(int(stops[-1])), seed, work / "cases", workers
-    )
+    preparation, cache = Preparation(spec, seed), work / "cases"
+    internal = prepare_simulated(preparation, sizes.profile, range(int(stops[-1])), cache, workers)
     external = prepare_simulated(
-        spec, "external", range(sizes.external_test), seed, work / "cases", workers
+        preparation, "external", range(sizes.external_test), cache, workers
     )
     prepared = time.monotonic()
     train, selection, test = (internal[a:b] for a, b in itertools.pairwise(stops))
@@ -177,7 +178,7 @@ def _data_format(configuration: TrainingConfiguration) -> dict:
                 "type": "image",
                 "format": "hounsfield" if modality.name == "ct" else "suv",
                 "num_channels": 1,
-                "spatial_shape": [f"{s}*n" for s in stride],
+                "spatial_shape": [f"{s}*n+1" for s in stride],
                 "dtype": "float32",
                 "is_patch_data": False,
             }

@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from REACTKDLib.model_package import ModelSpec
 from REACTKDLib.networks.student import Student, pool
-from REACTKDLib.normalise import to_feature_grid
+from REACTKDLib.normalise import pooling_weights, to_feature_grid
 
 from .configuration import TrainingConfiguration
-from .metrics import macro_auc
+from .evaluation.discrimination import macro_auc
 from .prepare import PreparedCase
 from .pretrain import pretrain
 from .trained_student import TrainedStudent, draw_flips, draw_modalities
@@ -63,7 +63,7 @@ def batch_of(
     return (
         {name: voxels(case.volumes[name]) for name in names},
         voxels(case.roi),
-        tensor([w / w.sum() for w in cells(case.weights)]),
+        tensor([w / w.sum() for w in cells(pooling_weights(case.roi, case.near, spec))]),
         tensor(cells(case.lesion)),
     )
 

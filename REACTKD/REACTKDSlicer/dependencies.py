@@ -32,7 +32,6 @@ class Requirement:
 TORCH = Requirement("torch", "torch>=2.2", "200 MB to 3 GB")
 REQUIREMENTS = (
     TORCH,
-    Requirement("monai", "monai>=1.4", "2 MB"),
     Requirement("safetensors", "safetensors>=0.4", "1 MB"),
 )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .cbam3d import CBAM3D
 from .segresnet import SegResEncoder, roi_pyramid
@@ -52,6 +53,7 @@ class Student(nn.Module):
         deepest = spec.init_filters * 2 ** (len(spec.blocks_down) - 1)
         self.modalities = modalities
         self.strides = spec.strides
+        self.total_stride = spec.total_stride
         self.encoders = nn.ModuleDict(
             {
                 name: SegResEncoder(spec.init_filters, spec.blocks_down, spec.strides)
@@ -64,6 +66,16 @@ class Student(nn.Module):
         self.cbam = CBAM3D(spec.fused_channels, spec.attention_ratio, spec.attention_kernel)
         self.dropout = nn.Dropout3d(spec.dropout)
         self.head = nn.Linear(spec.fused_channels, classes)
+
+    def cells(self, voxels: Tensor) -> Tensor:
+        """Means of (N, C, k, j, i) over the voxels of every cell of the feature map.
+
+        As :func:`REACTKDLib.normalise.to_feature_grid`, in torch and batched.
+        """
+        for axis, stride in enumerate(self.total_stride):
+            if stride > 1:
+                voxels = _strided_means(voxels, axis + 2, stride)
+        return voxels
 
     def fuse(
         self, volumes: Mapping[str, Tensor], roi: Tensor | None = None
@@ -115,3 +127,14 @@ def pool(features: Tensor, weights: Tensor | None) -> Tensor:
     if weights is None:
         return features.mean(dim=(2, 3, 4))
     return (features * weights).sum(dim=(2, 3, 4))
+
+
+def _strided_means(voxels: Tensor, axis: int, stride: int) -> Tensor:
+    """Means over cells centred on every ``stride``-th voxel along one axis, zeros beyond it."""
+    moved = voxels.movedim(axis, -1)
+    window = moved.new_ones(stride + 1 - stride % 2) / stride
+    if stride % 2 == 0:
+        window[[0, -1]] /= 2  # voxels on the border belong to two cells
+    flat = moved.reshape(-1, 1, moved.shape[-1])
+    means = functional.conv1d(flat, window[None, None], stride=stride, padding=len(window) // 2)
+    return means.reshape(*moved.shape[:-1], means.shape[-1]).movedim(-1, axis)

@@ -178,9 +178,9 @@ def main() -> None:
         for _ in range(3):
             for which in ("reactkd", "peer"):
                 cold[which].append(_child(which, folder, 1)["wall"])
-        for which in ("reactkd", "peer"):
-            last[which] = _child(which, folder, options.repeats)
-            warm[which] = last[which]["times"][1:]
+            for which in ("reactkd", "peer"):
+                last[which] = _child(which, folder, options.repeats)
+                warm[which] += last[which]["times"][1:]
     for which, name in (("reactkd", "REACTKD"), ("peer", "MONAI pipeline")):
         print(f"\n{name}: seconds")
         for stage, seconds in last[which]["stages"].items():

@@ -90,6 +90,15 @@ def test_cell_means_keep_all_mass_that_is_off_the_border(stride):
     assert cells.sum() * np.prod(stride) == pytest.approx(array.sum())
 
 
+@pytest.mark.parametrize("strides", STRIDES)
+def test_the_students_cells_are_those_of_the_feature_grid(strides):
+    spec = NetworkSpec(2, (1,) * (len(strides) + 1), strides, fused_channels=4)
+    student = Student(("ct",), 2, spec)
+    voxels = np.random.default_rng(2).random((2, 3, 11, 14, 17))
+    expected = to_feature_grid(voxels, spec.total_stride)
+    assert np.allclose(student.cells(torch.tensor(voxels)).numpy(), expected)
+
+
 @pytest.mark.parametrize("stride", [(2, 4, 4), (1, 3, 2)])
 def test_cell_means_are_integrals_over_the_cells(stride):
     """Each voxel is split into 4 points per axis; a point counts for the cell that it lies in."""

@@ -250,7 +250,7 @@ def test_provenance_says_with_what_it_was_made(folder, random_package):
     assert provenance["model"]["name"] == "random"
     assert provenance["options"] == {"scheme": "anatomical", "target": None, "device": "auto"}
     assert provenance["modalities"] == ["ct"]
-    assert {"numpy", "SimpleITK", "torch", "monai"} <= set(provenance["libraries"])
+    assert {"numpy", "SimpleITK", "torch", "safetensors"} <= set(provenance["libraries"])
     assert provenance["time_utc"].endswith("+00:00")
     assert set(provenance["stage_seconds"]) >= {"regions", "network", "explanation"}
 

@@ -26,8 +26,9 @@ from REACTKDLib.model_package import (
     spec_from_section,
 )
 from training.configuration import TrainingConfiguration, read_configuration
+from training.evaluation.calibration import fit_temperature
+from training.evaluation.discrimination import macro_auc, macro_auc_interval
 from training.export import TrainedModalitySet, write_package
-from training.metrics import fit_temperature, macro_auc, macro_auc_interval
 from training.prepare import PreparedCase
 from training.student import batch_of, head_logits, pooled_features, train_student
 from training.trained_student import TrainedStudent, draw_modalities
@@ -74,10 +75,11 @@ def synthetic_case(index: int) -> PreparedCase:
     volume = rng.normal(0, 0.2, shape) + (label - 1) * lesion
     names = ("ct", "pet_fdg", "pet_acetate")
     return PreparedCase(
+        patient=f"patient-{index}",
         volumes={name: (volume * roi).astype(np.float16) for name in names},
         roi=roi.astype(np.float16),
         lesion=lesion.astype(np.float16),
-        weights=(roi / roi.sum()).astype(np.float32),
+        near=lesion.astype(np.float16),
         label=label,
         statistics=InputStatistics(100.0, 1500.0, 3.0),
     )

@@ -1,0 +1,1 @@
+"""Statistics, explanation scores, figures and report of a run: plain functions on arrays."""

@@ -1,0 +1,1 @@
+"""Networks that are needed for training alone: teachers and the LoRA student."""

@@ -1,0 +1,89 @@
+"""Teachers: Swin encoders of groups of modalities, fused as in the student.
+
+Source: REACT-KD (arXiv 2508.02104), stage 1. The structure-function teacher has one branch per
+tracer, which reads that tracer's PET and the CT; the dose-aware teacher has one branch, which reads
+a CT at any dose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from REACTKDLib.networks.cbam3d import CBAM3D
+from REACTKDLib.networks.student import StudentOutput, pool
+
+from .swin import SwinEncoder, SwinSpec
+
+
+@dataclass(frozen=True)
+class TeacherSpec:
+    """``branches`` : name -> modalities that its encoder reads together. ``fused_channels``,
+    ``attention_ratio`` and ``attention_kernel`` as in the student's ``NetworkSpec``."""
+
+    branches: Mapping[str, tuple[str, ...]]
+    swin: SwinSpec
+    fused_channels: int
+    attention_ratio: int = 8
+    attention_kernel: int = 7
+    dropout: float = 0.0
+
+
+class Teacher(nn.Module):
+    """Swin encoder, 1x1x1 convolution and CBAM3D per branch; sum; sigmoid; pooling; linear.
+
+    A branch with a missing modality stays out of the sum, so a teacher answers wherever one of its
+    branches is complete.
+    """
+
+    def __init__(self, spec: TeacherSpec, classes: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoders = nn.ModuleDict(
+            {name: SwinEncoder(spec.swin, len(inputs)) for name, inputs in spec.branches.items()}
+        )
+        self.projections = nn.ModuleDict(
+            {n: nn.Conv3d(spec.swin.channels, spec.fused_channels, 1) for n in spec.branches}
+        )
+        self.cbam = CBAM3D(spec.fused_channels, spec.attention_ratio, spec.attention_kernel)
+        self.dropout = nn.Dropout3d(spec.dropout)
+        self.head = nn.Linear(spec.fused_channels, classes)
+
+    def branches_for(self, modalities: Collection[str]) -> list[str]:
+        """Branches whose modalities are all there."""
+        return [n for n, inputs in self.spec.branches.items() if set(inputs) <= set(modalities)]
+
+    def cells(self, voxels: Tensor) -> Tensor:
+        """Means of (N, C, k, j, i) over the voxels of every cell of the feature map."""
+        stride = self.spec.swin.stride
+        return functional.avg_pool3d(voxels, stride, ceil_mode=True, count_include_pad=False)
+
+    def fuse(self, volumes: Mapping[str, Tensor], roi: Tensor) -> tuple[Tensor, Tensor]:
+        """Fused feature map and mean spatial attention, as ``Student.fuse``.
+
+        Raises
+        ------
+        ValueError : no branch is complete.
+        """
+        names = self.branches_for(volumes)
+        if not names:
+            raise ValueError(f"Modalities {sorted(volumes)} complete none of {self.spec.branches}.")
+        inside = (self.cells(roi) > 0).to(roi.dtype)
+        branches, attentions = [], []
+        for name in names:
+            stacked = torch.cat([volumes[m] for m in self.spec.branches[name]], dim=1) * roi
+            features = self.projections[name](self.dropout(self.encoders[name](stacked)))
+            branch, attention = self.cbam(features, inside)
+            branches.append(branch)
+            attentions.append(attention)
+        return torch.sigmoid(sum(branches)), torch.stack(attentions).mean(dim=0)
+
+    def forward(self, volumes: Mapping[str, Tensor], roi: Tensor, weights: Tensor) -> StudentOutput:
+        """Classify; arguments and result as ``Student.forward``."""
+        features, attention = self.fuse(volumes, roi)
+        pooled = pool(features, weights)
+        return StudentOutput(self.head(pooled), features, attention, pooled)

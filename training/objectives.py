@@ -1,0 +1,109 @@
+"""What teachers and students are trained for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from REACTKDLib.networks.student import Student
+
+from .batches import Batch
+from .engine import Objective
+from .forward import teacher_view, view_of
+from .losses import Distillation, focal_loss
+from .networks.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class LabelLoss:
+    """Focal loss of the case's label."""
+
+    gamma: float = 2.0
+    label_smoothing: float = 0.0
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean over the batch of logits (N, classes) and labels (N,)."""
+        return focal_loss(logits, labels, self.gamma, label_smoothing=self.label_smoothing)
+
+
+class TeacherObjective(Objective):
+    """A teacher learns from labels, each of its branches left out at random.
+
+    ``dosed`` : its CT is the one at the drawn dose. A branch is left out with probability
+    ``branch_dropout`` as long as another remains, so that the teacher answers for a patient who has
+    one tracer alone.
+    """
+
+    def __init__(
+        self, network: Teacher, loss: LabelLoss, dosed: bool, branch_dropout: float
+    ) -> None:
+        super().__init__()
+        self.network: Teacher = network
+        self.loss, self.dosed, self.branch_dropout = loss, dosed, branch_dropout
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """``label``."""
+        branches = self.network.branches_for(batch.volumes)
+        if len(branches) > 1 and torch.rand(()) < self.branch_dropout:
+            branches = [branches[int(torch.randint(len(branches), ()))]]
+        wanted = dict.fromkeys(n for b in branches for n in self.network.spec.branches[b])
+        names = [batch.names(row, tuple(wanted)) for row in range(len(batch.labels))]
+        view = view_of(self.network, batch, names, self.dosed)
+        return {"label": self.loss(view.logits, batch.labels)}
+
+
+@dataclass(frozen=True)
+class TeacherEntry:
+    """A trained teacher; ``dosed`` as in :class:`TeacherObjective`."""
+
+    network: Teacher
+    dosed: bool
+
+
+@dataclass(frozen=True)
+class ModalityDropout:
+    """``sets`` : modalities joined by "+" -> how often a batch shows just these."""
+
+    sets: Mapping[str, float] = field(default_factory=lambda: {"ct": 1.0})
+
+    def draw(self) -> tuple[str, ...]:
+        """One set, by its probability, with torch's generator."""
+        weights = torch.tensor(list(self.sets.values()), dtype=torch.float64)
+        return tuple(list(self.sets)[int(torch.multinomial(weights, 1))].split("+"))
+
+
+class StudentObjective(Objective):
+    """A student learns from labels and from its teachers, with modality dropout.
+
+    The student reads the CT at the drawn dose; so do teachers that are ``dosed``, the others read
+    it as it is. Teachers are frozen and not part of the module's state.
+    """
+
+    def __init__(
+        self,
+        network: Student,
+        distillation: Distillation,
+        teachers: Sequence[TeacherEntry],
+        loss: LabelLoss,
+        dropout: ModalityDropout,
+    ) -> None:
+        super().__init__()
+        self.network: Student = network
+        self.distillation = distillation
+        self.loss, self.dropout = loss, dropout
+        self._teachers = tuple(teachers)  # a tuple is not registered as modules
+        for entry in self._teachers:
+            entry.network.eval().requires_grad_(False)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """``label`` and the terms of the distillation."""
+        wanted = self.dropout.draw()
+        fallback = ("ct",)
+        names = [batch.names(row, wanted) or fallback for row in range(len(batch.labels))]
+        view = view_of(self.network, batch, names, dosed=True)
+        teachers = [teacher_view(t.network, batch, t.dosed) for t in self._teachers]
+        terms = self.distillation(view, teachers, batch.labels)
+        return {"label": self.loss(view.logits, batch.labels)} | terms
