@@ -73,7 +73,7 @@ def crop_batches(
     order = rng.permutation(len(cases))
     for start in range(0, len(order) - size + 1, size):
         chosen = [cases[n] for n in order[start : start + size]]
-        crops = [_crop_of(case, settings, rng) for case in chosen]
+        crops = [_crop_case(case, settings, rng) for case in chosen]
         yield _batch(crops, [case.label for case in chosen], spec, device)
 
 
@@ -96,7 +96,7 @@ def _arrays(case: PreparedCase, photons: float | None) -> dict[str, np.ndarray]:
     }
 
 
-def _crop_of(
+def _crop_case(
     case: PreparedCase, settings: CropSettings, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     photons = None
@@ -109,12 +109,12 @@ def _crop_of(
     centre = voxels[rng.integers(len(voxels))] + rng.integers(-_JITTER, _JITTER + 1, 3)
     axes = tuple(axis for axis in range(3) if rng.random() < 0.5)
     return {
-        name: np.flip(_crop(array, centre, settings.size), axes)
+        name: np.flip(crop_of(array, centre, settings.size), axes)
         for name, array in _arrays(case, photons).items()
     }
 
 
-def _crop(array: np.ndarray, centre: np.ndarray, size: Sequence[int]) -> np.ndarray:
+def crop_of(array: np.ndarray, centre: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """``size`` voxels around ``centre``, moved inside the array, zero where it is too small."""
     crop = np.zeros(size, dtype=array.dtype)
     source, target = [], []

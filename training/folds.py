@@ -42,36 +42,57 @@ def inner_split(cohort: Cohort, train: Sequence[int], parts: int, seed: int) -> 
     return _splits(cohort, train, parts, seed)[0]
 
 
-def _splits(cohort: Cohort, chosen: Sequence[int], parts: int, seed: int) -> tuple[Split, ...]:
+def split_units(
+    units: Sequence[str],
+    labels: Sequence[int],
+    parts: int,
+    seed: int,
+    class_names: Sequence[str] = (),
+) -> tuple[Split, ...]:
+    """As :func:`split_folds`, of rows given by what must stay whole and by class.
+
+    ``class_names`` name the classes in errors.
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    units = np.array([cohort.cases[n].unit for n in chosen])
+    owners, classes = np.asarray(units), np.asarray(labels)
     if not 2 <= parts <= len(set(units)):
         raise OptionError(
             f"{parts} folds of {len(set(units))} patients (or groups) are not possible.",
             "Take from 2 folds up to one for each patient or group.",
         )
-    labels = np.array(cohort.labels if cohort.schema else [0] * len(cohort.cases))[list(chosen)]
-    rare = [int(c) for c in np.unique(labels) if len(set(units[labels == c])) < parts]
-    if rare and cohort.schema:
-        names = ", ".join(cohort.schema.class_names[c] for c in rare)
+    rare = [int(c) for c in np.unique(classes) if len(set(owners[classes == c])) < parts]
+    if rare:
+        names = ", ".join(class_names[c] if class_names else str(c) for c in rare)
         raise OptionError(
             f"Of the class {names} there are fewer patients (or groups) than {parts} folds.",
             "Take fewer folds, or merge classes.",
         )
-    positions = np.asarray(chosen)
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
     splits = []
-    for train, held_out in splitter.split(labels, labels, units):
-        if set(labels[train]) != set(labels) or set(labels[held_out]) != set(labels):
+    for train, held_out in splitter.split(classes, classes, owners):
+        if set(classes[train]) != set(classes) or set(classes[held_out]) != set(classes):
             raise OptionError(
                 f"With {parts} folds and seed {seed} a fold has no case of some class.",
                 "Groups may be large: take fewer folds, another seed, or no groups.",
             )
-        splits.append(
-            Split(
-                tuple(sorted(int(n) for n in positions[train])),
-                tuple(sorted(int(n) for n in positions[held_out])),
-            )
-        )
+        splits.append(Split(tuple(map(int, train)), tuple(map(int, held_out))))
     return tuple(splits)
+
+
+def _splits(cohort: Cohort, chosen: Sequence[int], parts: int, seed: int) -> tuple[Split, ...]:
+    labels = cohort.labels if cohort.schema else (0,) * len(cohort.cases)
+    splits = split_units(
+        [cohort.cases[n].unit for n in chosen],
+        [labels[n] for n in chosen],
+        parts,
+        seed,
+        cohort.schema.class_names if cohort.schema else ("without label",),
+    )
+    return tuple(
+        Split(
+            tuple(sorted(chosen[n] for n in split.train)),
+            tuple(sorted(chosen[n] for n in split.held_out)),
+        )
+        for split in splits
+    )

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from REACTKDLib.normalise import to_feature_grid
 
+from .batches import crop_of
 from .configuration import TrainingConfiguration
 from .prepare import PreparedCase
 from .trained_student import TrainedStudent, draw_flips, draw_modalities
@@ -86,7 +87,7 @@ def crops_of(
         axes = draw_flips(rng)
         arrays = {**{name: case.volumes[name] for name in names}, "roi": case.roi}
         for name, array in {**arrays, "lesion": case.lesion}.items():
-            crop = _crop(array, centre, size).astype(np.float32)
+            crop = crop_of(array, centre, size).astype(np.float32)
             parts[name].append(np.ascontiguousarray(np.flip(crop, axes)))
 
     def voxels_of(name: str) -> Tensor:
@@ -102,16 +103,3 @@ def crops_of(
         cells("roi"),
         cells("lesion"),
     )
-
-
-def _crop(array: np.ndarray, centre: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """``size`` voxels around ``centre``, moved inside the array, zero where it is too small."""
-    crop = np.zeros(size, dtype=array.dtype)
-    source, target = [], []
-    for middle, length, extent in zip(centre, size, array.shape, strict=True):
-        start = int(np.clip(middle - length // 2, 0, max(0, extent - length)))
-        stop = min(start + length, extent)
-        source.append(slice(start, stop))
-        target.append(slice(0, stop - start))
-    crop[tuple(target)] = array[tuple(source)]
-    return crop

@@ -15,8 +15,8 @@ from random_models import SHIPPED_CONFIGURATION, random_student, specification
 from safetensors.numpy import load_file
 from scipy.special import softmax
 from sklearn.metrics import log_loss, roc_auc_score
+from training_cases import synthetic_case
 
-from REACTKDLib.checks import InputStatistics
 from REACTKDLib.errors import ModelPackageError, OptionError
 from REACTKDLib.infer import load_classifier
 from REACTKDLib.model_package import (
@@ -61,28 +61,6 @@ def document() -> dict[str, Any]:
 @pytest.fixture
 def configuration(document, tmp_path) -> TrainingConfiguration:
     return read_configuration(written(document, tmp_path))
-
-
-def synthetic_case(index: int) -> PreparedCase:
-    """Noise with a lesion whose brightness is its class; sizes differ from case to case."""
-    rng = np.random.default_rng(index)
-    label = index % 3
-    shape = (6, 12, 12 + 4 * (index % 2))
-    roi = np.zeros(shape)
-    roi[1:5, 2:10, 2:10] = 1
-    lesion = np.zeros(shape)
-    lesion[2:4, 4:8, 4:8] = 1
-    volume = rng.normal(0, 0.2, shape) + (label - 1) * lesion
-    names = ("ct", "pet_fdg", "pet_acetate")
-    return PreparedCase(
-        patient=f"patient-{index}",
-        volumes={name: (volume * roi).astype(np.float16) for name in names},
-        roi=roi.astype(np.float16),
-        lesion=lesion.astype(np.float16),
-        near=lesion.astype(np.float16),
-        label=label,
-        statistics=InputStatistics(100.0, 1500.0, 3.0),
-    )
 
 
 TRAIN = [synthetic_case(n) for n in range(6)]

@@ -1,0 +1,178 @@
+"""The configuration of a study: cohort, teachers, student, methods; JSON, every key checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from REACTKDLib.errors import OptionError
+from REACTKDLib.model_package import ModelSpec, spec_from_section
+from REACTKDLib.typed_json import FieldError, build
+
+from .batches import CropSettings
+from .engine import Optimisation
+from .losses import DISTILLATIONS
+from .networks.swin import SwinSpec
+from .objectives import LabelLoss
+
+
+@dataclass(frozen=True)
+class SimulatedCohorts:
+    """Numbers of simulated cases: ``internal`` with PET/CT, ``external`` with CT alone."""
+
+    internal: int
+    external: int
+
+
+@dataclass(frozen=True)
+class DoseSettings:
+    """``photons`` of the low-dose copies of every CT. ``internal`` and ``external`` name the method
+    of :func:`REACTKDLib.dose.simulate_low_dose`: augmentation can do with the quick one."""
+
+    photons: tuple[float, ...]
+    internal: str
+    external: str
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """Shape and training of one teacher (see ``networks.teacher`` and ``objectives``)."""
+
+    branches: Mapping[str, tuple[str, ...]]
+    swin: SwinSpec
+    fused_channels: int
+    dropout: float
+    dosed: bool
+    branch_dropout: float
+    optimisation: Optimisation
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """``modality_sets`` : modalities joined by "+" -> how often a batch shows just these."""
+
+    modality_sets: Mapping[str, float]
+    optimisation: Optimisation
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """One line of the comparison: a distillation with its settings, its teachers, its seeds.
+
+    ``modality_sets`` replaces those of the student (an ablation of modality dropout).
+    """
+
+    distillation: str
+    teachers: tuple[str, ...]
+    seeds: tuple[int, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    modality_sets: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """All of a study but the model's specification.
+
+    ``folds`` of the internal cohort; within the training part of each, one of ``inner_parts`` parts
+    selects the epoch and fits the temperature. The test part is never selected on. ``evaluate``
+    lists the modality sets that the internal test measures.
+    """
+
+    name: str
+    seed: int
+    cohorts: SimulatedCohorts
+    doses: DoseSettings
+    folds: int
+    inner_parts: int
+    crop: CropSettings
+    loss: LabelLoss
+    teachers: Mapping[str, TeacherSettings]
+    student: StudentSettings
+    evaluate: tuple[str, ...]
+    methods: Mapping[str, MethodSettings]
+
+
+@dataclass(frozen=True)
+class StudyConfiguration:
+    """``settings`` and ``spec`` as read from ``document``."""
+
+    settings: StudySettings
+    spec: ModelSpec
+    document: Mapping[str, Any]
+
+    def digest(self, *parts: str) -> str:
+        """Digest of the document without the methods, and of ``parts``: what a result rests on."""
+        common = {key: value for key, value in self.document.items() if key != "methods"}
+        text = json.dumps([common, parts], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def method_digest(self, name: str) -> str:
+        """As :meth:`digest` for the results of one method; its list of seeds does not count."""
+        method = {k: v for k, v in self.document["methods"][name].items() if k != "seeds"}
+        return self.digest(json.dumps(method, sort_keys=True))
+
+
+def read_study(path: Path | str) -> StudyConfiguration:
+    """Read a study's configuration. Its ``spec`` is a model specification, or the name of a file
+    beside it whose key ``spec`` holds one.
+
+    Raises
+    ------
+    OptionError : not JSON; a key missing, unknown or of the wrong type; a method, teacher or
+        modality that does not exist.
+    ModelPackageError : the specification is not valid.
+    """
+    path = Path(path)
+    document = _json(path)
+    section = document.pop("spec", None)
+    if isinstance(section, str):
+        section = _json(path.parent / section).get("spec")
+    try:
+        settings: StudySettings = build(StudySettings, document, "the study")
+    except FieldError as error:
+        raise OptionError(f"{path.name}: {error}", "Correct the configuration.") from error
+    if not isinstance(section, dict):
+        raise OptionError(f"{path.name} has no model specification.", 'Give the key "spec".')
+    spec = spec_from_section(section)
+    _check(settings, spec, path.name)
+    return StudyConfiguration(settings, spec, {**document, "spec": section})
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            f"{path} cannot be read: {error}.", "Give a JSON configuration."
+        ) from error
+    if not isinstance(document, dict):
+        raise OptionError(f"{path} is no JSON object.", "Give a JSON configuration.")
+    return document
+
+
+def _check(settings: StudySettings, spec: ModelSpec, where: str) -> None:
+    def refuse(problem: str) -> None:
+        raise OptionError(f"{where}: {problem}", "Correct the configuration.")
+
+    known = set(spec.modality_names)
+    for name, teacher in settings.teachers.items():
+        for branch, modalities in teacher.branches.items():
+            if unknown := sorted(set(modalities) - known):
+                refuse(f"teacher {name}, branch {branch}: unknown modalities {unknown}.")
+    sets = [settings.student.modality_sets, dict.fromkeys(settings.evaluate, 1.0)]
+    for method_name, method in settings.methods.items():
+        if method.distillation not in DISTILLATIONS:
+            refuse(f"method {method_name}: no distillation {method.distillation!r}.")
+        if unknown := sorted(set(method.teachers) - set(settings.teachers)):
+            refuse(f"method {method_name}: unknown teachers {unknown}.")
+        if not method.seeds or len(set(method.seeds)) < len(method.seeds):
+            refuse(f"method {method_name}: seeds {method.seeds}.")
+        sets.append(method.modality_sets or {})
+    for each in sets:
+        for key in each:
+            if unknown := sorted(set(key.split("+")) - known):
+                refuse(f"unknown modalities {unknown} in {key!r}.")
