@@ -61,7 +61,8 @@ class GridSpec:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Shape of the student. ``strides`` are (k, j, i) steps between successive encoder levels."""
+    """Shape of the student. ``strides`` are (k, j, i) steps between successive encoder levels;
+    without ``cbam`` it has no attention block (an ablation)."""
 
     init_filters: int
     blocks_down: tuple[int, ...]
@@ -70,6 +71,7 @@ class NetworkSpec:
     attention_ratio: int = 8
     attention_kernel: int = 7
     dropout: float = 0.0
+    cbam: bool = True
 
     @property
     def total_stride(self) -> tuple[int, int, int]:

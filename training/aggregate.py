@@ -50,7 +50,7 @@ def study_results(study: Study) -> Results:
         for method in runs:
             if method != REFERENCE and runs[method]:
                 rows += _gains(method, runs[method], runs[REFERENCE], labels, study)
-    return Results(tuple(rows), simulated=True)
+    return Results(tuple(rows), simulated=study.simulated)
 
 
 def _calibrated(document: dict[str, Any], labels: Mapping[str, int]) -> dict[str, Any]:
@@ -73,6 +73,8 @@ def _cohorts(study: Study) -> Iterator[tuple[str, str, float | None]]:
     """Key in a document, name in the table, dose."""
     for key in study.settings.evaluate:
         yield f"{INTERNAL} {key}", f"{INTERNAL}, {key}", None
+    if not study.external:
+        return
     yield EXTERNAL, EXTERNAL, None
     for photons in study.settings.doses.photons:
         yield f"{EXTERNAL} {photons!r}", EXTERNAL, photons
@@ -109,6 +111,8 @@ def _rows(
             yield row_of(method, cohort, name, estimate, seeds, dose)
     for name in ("attention mass", "pointing game"):
         scores = _mean_by_patient(document["explanation"][name] for document in documents)
+        if not scores:
+            continue
         estimate = case_interval(np.array(list(scores.values())), study.settings.seed)
         yield row_of(
             method, f"{INTERNAL}, ct", f"{name} in the responsible region", estimate, seeds

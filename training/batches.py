@@ -45,7 +45,7 @@ class Batch:
 
     def names(self, row: int, wanted: Sequence[str]) -> tuple[str, ...]:
         """Those of the wanted modalities that a row has."""
-        return tuple(name for name in wanted if self.present[name][row])
+        return tuple(n for n in wanted if n in self.present and self.present[n][row])
 
 
 @dataclass(frozen=True)

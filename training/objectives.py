@@ -46,13 +46,19 @@ class TeacherObjective(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``label``."""
-        branches = self.network.branches_for(batch.volumes)
-        if len(branches) > 1 and torch.rand(()) < self.branch_dropout:
-            branches = [branches[int(torch.randint(len(branches), ()))]]
-        wanted = dict.fromkeys(n for b in branches for n in self.network.spec.branches[b])
-        names = [batch.names(row, tuple(wanted)) for row in range(len(batch.labels))]
+        kept = list(self.network.encoders)
+        if len(kept) > 1 and torch.rand(()) < self.branch_dropout:
+            kept = [kept[int(torch.randint(len(kept), ()))]]
+        names = [self._names(batch, row, kept) for row in range(len(batch.labels))]
         view = view_of(self.network, batch, names, self.dosed)
         return {"label": self.loss(view.logits, batch.labels)}
+
+    def _names(self, batch: Batch, row: int, kept: Sequence[str]) -> tuple[str, ...]:
+        """Modalities that a row shows: of the branches kept, or of all if it has none of them."""
+        complete = self.network.branches_for(batch.names(row, tuple(batch.present)))
+        branches = [name for name in complete if name in kept] or complete
+        read = (n for branch in branches for n in self.network.spec.branches[branch])
+        return tuple(dict.fromkeys(read))
 
 
 @dataclass(frozen=True)

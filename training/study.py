@@ -6,9 +6,10 @@ these alone, so a study can be run in parts, on several machines, and be evaluat
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,10 +29,12 @@ from .evaluation.localisation import attention_mass, pointing_game
 from .evaluation.results import write_atomically
 from .folds import split_units
 from .forward import Network, view_of
+from .label_schema import SCHEMAS
 from .losses import make_distillation
+from .manifest import read_manifest
 from .networks.teacher import Teacher, TeacherSpec
 from .objectives import ModalityDropout, StudentObjective, TeacherEntry, TeacherObjective
-from .prepare import Preparation, PreparedCase, prepare_simulated
+from .prepare import Preparation, PreparedCase, prepare_cohort, prepare_simulated
 from .study_configuration import StudyConfiguration
 
 INTERNAL, EXTERNAL, SELECTION = "internal", "external", "selection"
@@ -59,6 +62,11 @@ class Part:
     train: list[PreparedCase]
     selection: list[PreparedCase]
     test: list[PreparedCase]
+
+    def where(self, wanted: Callable[[PreparedCase], bool]) -> Part:
+        """The cases that are wanted."""
+        lists = (self.train, self.selection, self.test)
+        return Part(*([case for case in cases if wanted(case)] for cases in lists))
 
 
 class Study:
@@ -90,27 +98,43 @@ class Study:
                     if place < len(seeds):
                         yield Unit(name, seeds[place], fold)
 
+    @property
+    def simulated(self) -> bool:
+        """Whether the images are simulated."""
+        return self.settings.simulated is not None
+
     @cached_property
     def internal(self) -> list[PreparedCase]:
         """Prepared cases of the internal cohort."""
-        count = self.settings.cohorts.internal
-        return self._prepared(INTERNAL, count, self.settings.doses.internal)
+        return self._prepared(INTERNAL, self.settings.doses.internal)
 
     @cached_property
     def external(self) -> list[PreparedCase]:
-        """Prepared cases of the external cohort."""
-        count = self.settings.cohorts.external
-        return self._prepared(EXTERNAL, count, self.settings.doses.external)
+        """Prepared cases of the external cohort, none where there is no such cohort."""
+        return self._prepared(EXTERNAL, self.settings.doses.external)
 
-    def _prepared(self, profile: str, count: int, method: str) -> list[PreparedCase]:
+    def _prepared(self, which: str, dose_method: str) -> list[PreparedCase]:
         preparation = Preparation(
             self.spec,
             self.settings.seed,
             doses=self.settings.doses.photons,
-            dose_method=method,
+            dose_method=dose_method,
         )
         cache = self.work / "cases"
-        return prepare_simulated(preparation, profile, range(count), cache, self.workers)
+        if self.settings.simulated is not None:
+            count = getattr(self.settings.simulated, which)
+            return prepare_simulated(preparation, which, range(count), cache, self.workers)
+        assert self.settings.listed is not None  # the configuration has one of the two
+        manifest = getattr(self.settings.listed, which)
+        if manifest is None:
+            return []
+        cohort = read_manifest(
+            self.configuration.folder / manifest,
+            SCHEMAS[self.settings.listed.schema],
+            folds=self.settings.folds if which == INTERNAL else None,
+            spec=self.spec,
+        )
+        return prepare_cohort(preparation, cohort, cache, self.workers)
 
     def part(self, fold: int) -> Part:
         """The cases of one fold; no patient is on two sides."""
@@ -159,7 +183,7 @@ class Study:
         if weights.exists():
             network.load_state_dict(load_file(weights))
         else:
-            part = self.part(fold)
+            part = self.part(fold).where(lambda case: bool(network.branches_for(case.volumes)))
             names = tuple(dict.fromkeys(n for b in settings.branches.values() for n in b))
             objective = TeacherObjective(
                 network, self.settings.loss, settings.dosed, settings.branch_dropout
@@ -175,7 +199,7 @@ class Study:
             logits = self._logits(network, part.test, names)
             auc = macro_auc(np.array([c.label for c in part.test]), np.array(list(logits.values())))
             document = {"selected_epoch": fitted.selected, "history": fitted.history}
-            document |= {"test_macro_auc": auc, "n": len(part.test), "simulated": True}
+            document |= {"test_macro_auc": auc, "n": len(part.test), "simulated": self.simulated}
             _write_json(self.results / "teachers" / f"{name}_fold{fold}.json", document)
             save_file(network.state_dict(), weights)
         return TeacherEntry(network.eval(), settings.dosed)
@@ -195,7 +219,7 @@ class Study:
         use_onednn(student)
         document = {
             "digest": self.configuration.method_digest(unit.method),
-            "simulated": True,
+            "simulated": self.simulated,
             "method": unit.method,
             "seed": unit.seed,
             "fold": unit.fold,
@@ -213,7 +237,7 @@ class Study:
         part = self.part(unit.fold)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(unit.seed * 1009 + unit.fold)
-            spec = self.spec.network
+            spec = dataclasses.replace(self.spec.network, cbam=method.cbam)
             student = Student(self.spec.modality_names, len(self.spec.classes), spec)
             distillation = make_distillation(
                 method.distillation,
@@ -295,9 +319,12 @@ class Study:
     def _all_logits(self, student: Student, part: Part) -> dict[str, dict[str, list[float]]]:
         found = {SELECTION: self._logits(student, part.selection, ("ct",))}
         for key in self.settings.evaluate:
-            found[f"{INTERNAL} {key}"] = self._logits(student, part.test, tuple(key.split("+")))
-        found[EXTERNAL] = self._logits(student, self.external, ("ct",))
-        for photons in self.settings.doses.photons:
+            names = tuple(key.split("+"))
+            complete = [case for case in part.test if set(names) <= set(case.volumes)]
+            found[f"{INTERNAL} {key}"] = self._logits(student, complete, names)
+        if self.external:
+            found[EXTERNAL] = self._logits(student, self.external, ("ct",))
+        for photons in self.settings.doses.photons if self.external else ():
             logits = self._logits(student, self.external, ("ct",), photons)
             found[f"{EXTERNAL} {photons!r}"] = logits
         return found
@@ -306,7 +333,7 @@ class Study:
         """How well the CT-only explanation of the true class points at the responsible region.
 
         The map is the exact contribution of every cell, measured from the mean of the selection
-        cases, in the region of interest."""
+        cases, in the region of interest. Empty for cases whose truth is not known."""
         pooled = [v.pooled[0] for _, v in self._views(student, part.selection, ("ct",))]
         reference = torch.stack(pooled).mean(dim=0)
         weight = student.head.weight.detach()
@@ -317,7 +344,8 @@ class Study:
             )
         ]
         mass, hit = {}, {}
-        for case, view in self._views(student, part.test, ("ct",)):
+        known = [case for case in part.test if case.responsible is not None]
+        for case, view in self._views(student, known, ("ct",)):
             others = [c for c in range(len(weight)) if c != case.label]
             contrast = weight[case.label] - weight[others].mean(dim=0)
             density = torch.einsum(

@@ -15,6 +15,7 @@ from REACTKDLib.typed_json import FieldError, build
 
 from .batches import CropSettings
 from .engine import Optimisation
+from .label_schema import SCHEMAS
 from .losses import DISTILLATIONS
 from .networks.swin import SwinSpec
 from .objectives import LabelLoss
@@ -26,6 +27,16 @@ class SimulatedCohorts:
 
     internal: int
     external: int
+
+
+@dataclass(frozen=True)
+class ListedCohorts:
+    """Manifests of the internal and, if there is one, the external cohort (paths relative to the
+    configuration), and the label schema that reads them (see :mod:`training.label_schema`)."""
+
+    internal: str
+    schema: str
+    external: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,8 @@ class StudentSettings:
 class MethodSettings:
     """One line of the comparison: a distillation with its settings, its teachers, its seeds.
 
-    ``modality_sets`` replaces those of the student (an ablation of modality dropout).
+    ``modality_sets`` replaces those of the student (an ablation of modality dropout); without
+    ``cbam`` the student has no attention block.
     """
 
     distillation: str
@@ -71,12 +83,14 @@ class MethodSettings:
     seeds: tuple[int, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     modality_sets: Mapping[str, float] | None = None
+    cbam: bool = True
 
 
 @dataclass(frozen=True)
 class StudySettings:
     """All of a study but the model's specification.
 
+    The cases are either ``simulated`` or ``listed`` in manifests.
     ``folds`` of the internal cohort; within the training part of each, one of ``inner_parts`` parts
     selects the epoch and fits the temperature. The test part is never selected on. ``evaluate``
     lists the modality sets that the internal test measures.
@@ -84,7 +98,6 @@ class StudySettings:
 
     name: str
     seed: int
-    cohorts: SimulatedCohorts
     doses: DoseSettings
     folds: int
     inner_parts: int
@@ -94,12 +107,15 @@ class StudySettings:
     student: StudentSettings
     evaluate: tuple[str, ...]
     methods: Mapping[str, MethodSettings]
+    simulated: SimulatedCohorts | None = None
+    listed: ListedCohorts | None = None
 
 
 @dataclass(frozen=True)
 class StudyConfiguration:
-    """``settings`` and ``spec`` as read from ``document``."""
+    """``settings`` and ``spec`` as read from ``document``; ``folder`` is where it stands."""
 
+    folder: Path
     settings: StudySettings
     spec: ModelSpec
     document: Mapping[str, Any]
@@ -139,7 +155,7 @@ def read_study(path: Path | str) -> StudyConfiguration:
         raise OptionError(f"{path.name} has no model specification.", 'Give the key "spec".')
     spec = spec_from_section(section)
     _check(settings, spec, path.name)
-    return StudyConfiguration(settings, spec, {**document, "spec": section})
+    return StudyConfiguration(path.parent, settings, spec, {**document, "spec": section})
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -158,6 +174,10 @@ def _check(settings: StudySettings, spec: ModelSpec, where: str) -> None:
     def refuse(problem: str) -> None:
         raise OptionError(f"{where}: {problem}", "Correct the configuration.")
 
+    if (settings.simulated is None) == (settings.listed is None):
+        refuse('give either "simulated" or "listed" cohorts.')
+    if settings.listed is not None and settings.listed.schema not in SCHEMAS:
+        refuse(f"no label schema {settings.listed.schema!r}; there are {sorted(SCHEMAS)}.")
     known = set(spec.modality_names)
     for name, teacher in settings.teachers.items():
         for branch, modalities in teacher.branches.items():

@@ -49,7 +49,12 @@ def summary(results: Results) -> str:
         "gain, internal CT": (f"{INTERNAL}, ct", f"macro AUC, gain over {REFERENCE}"),
         "attention mass": (f"{INTERNAL}, ct", "attention mass in the responsible region"),
     }
-    lines = ["| method (simulated) | " + " | ".join(columns) + " | seeds |", "|---" * 6 + "|"]
+    lines = [
+        f"| method{' (simulated)' if results.simulated else ''} | "
+        + " | ".join(columns)
+        + " | seeds |",
+        "|---" * 6 + "|",
+    ]
     for method in dict.fromkeys(row.method for row in results.rows):
         own = {r.metric + r.cohort: r for r in results.rows if r.method == method and not r.dose}
         cells = [_cell(own.get(metric + cohort)) for cohort, metric in columns.values()]
@@ -88,7 +93,6 @@ def _environment(study: Study) -> dict[str, Any]:
 
 def _content(study: Study, results: Results) -> ReportContent:
     settings = study.settings
-    sizes = settings.cohorts
     done = [unit for unit in study.units() if study.result_of(unit) is not None]
     explanation = tuple(r for r in results.rows if "responsible region" in r.metric)
     calibration = tuple(r for r in results.rows if r.metric == "Brier score")
@@ -104,11 +108,11 @@ def _content(study: Study, results: Results) -> ReportContent:
             "digest": study.configuration.digest(),
         },
         flow=(
-            FlowStep("internal cases simulated", sizes.internal),
+            FlowStep("cases of the internal cohort", len(study.internal)),
             FlowStep(f"of these tested, in folds {folds}", _tested(results)),
-            FlowStep("external cases simulated and tested", sizes.external),
+            FlowStep("cases of the external cohort, all tested", len(study.external)),
         ),
-        figures=tuple(_figures(results, sizes.external)),
+        figures=tuple(_figures(results, len(study.external))),
         calibration=calibration,
         calibration_figures=tuple(_reliability(study)),
         explanation=explanation,
@@ -130,7 +134,8 @@ def _figures(results: Results, external: int) -> list[ReportFigure]:
         return []
     shown = dict(list(curves.items())[:_LINES])
     figure = dose_figure(shown, "macro AUC", simulated=results.simulated)
-    caption = f"External cohort at falling dose, simulated, n = {external}, 95 % intervals."
+    kind = "simulated cohort" if results.simulated else "cohort"
+    caption = f"External {kind} at falling simulated dose, n = {external}, 95 % intervals."
     return [ReportFigure(caption, png(figure))]
 
 
@@ -150,8 +155,10 @@ def _reliability(study: Study) -> list[ReportFigure]:
         tables[unit.method], count = reliability_table(truth, probabilities), len(truth)
     if not tables:
         return []
-    caption = f"Reliability of CT alone, one fold and seed, simulated, n = {count}."
-    return [ReportFigure(caption, png(reliability_figure(tables, simulated=True)))]
+    kind = "simulated cases" if study.simulated else "cases"
+    caption = f"Reliability of CT alone, one fold and seed, n = {count} {kind}."
+    figure = reliability_figure(tables, simulated=study.simulated)
+    return [ReportFigure(caption, png(figure))]
 
 
 def _arrays(

@@ -51,6 +51,14 @@ class CBAM3D(nn.Module):
         return features * attention, attention
 
 
+class NoAttention(nn.Module):
+    """In the place of :class:`CBAM3D`: features as they are, attention 1 everywhere."""
+
+    def forward(self, features: Tensor, roi: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As :meth:`CBAM3D.forward`."""
+        return features, torch.ones_like(features[:, :1])
+
+
 def _mean(features: Tensor, roi: Tensor) -> Tensor:
     """Mean of (N, C, k, j, i) over the region of interest, (N, C)."""
     return (features * roi).sum(dim=(2, 3, 4)) / roi.sum(dim=(2, 3, 4))

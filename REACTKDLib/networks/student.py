@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .cbam3d import CBAM3D
+from .cbam3d import CBAM3D, NoAttention
 from .segresnet import SegResEncoder, roi_pyramid
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class Student(nn.Module):
         self.projections = nn.ModuleDict(
             {name: nn.Conv3d(deepest, spec.fused_channels, kernel_size=1) for name in modalities}
         )
-        self.cbam = CBAM3D(spec.fused_channels, spec.attention_ratio, spec.attention_kernel)
+        self.cbam: nn.Module = NoAttention()
+        if spec.cbam:
+            self.cbam = CBAM3D(spec.fused_channels, spec.attention_ratio, spec.attention_kernel)
         self.dropout = nn.Dropout3d(spec.dropout)
         self.head = nn.Linear(spec.fused_channels, classes)
 

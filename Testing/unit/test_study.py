@@ -92,7 +92,7 @@ def labels_of(arguments: list[str]) -> dict[str, int]:
         f"simulated-internal-{n:05d}": names.index(
             sample_case_parameters("internal", n, settings.seed).observed_grade
         )
-        for n in range(settings.cohorts.internal)
+        for n in range(settings.simulated.internal)
     }
 
 

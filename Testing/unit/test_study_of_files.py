@@ -1,0 +1,118 @@
+"""A study of listed patients: manifest, files of their own grids, no simulation."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from phantoms import CT_GRID, PET_GRID, Phantom, write_study
+from random_models import specification
+
+from training.evaluation.results import read_results
+from training.manifest import ManifestError
+from training.study import Study, run_units
+from training.study_configuration import read_study
+from training.study_report import write_study as write_figures
+
+STUDIES = Path(__file__).resolve().parents[2] / "training" / "configs" / "studies"
+GRADES = {"well": 100.0, "moderate": 60.0, "poor": 20.0}
+PATIENTS = [(f"p{n:02d}", grade) for n, grade in enumerate(list(GRADES) * 8)]
+
+
+@pytest.fixture(scope="module")
+def configuration(tmp_path_factory) -> Path:
+    """A configuration beside a manifest of phantoms, one of them without PET."""
+    folder = tmp_path_factory.mktemp("listed")
+    rows = []
+    for patient, grade in PATIENTS:
+        phantom = Phantom(lesion_hu=GRADES[grade])
+        pet = None if patient == "p03" else PET_GRID
+        study = phantom.study(CT_GRID, pet=pet)
+        paths = write_study(study, folder / patient)
+        row = {"patient": patient, "label": grade, "pet_fdg": "", "pet_fdg_unit": "SUV"}
+        row |= {name: str(path.relative_to(folder)) for name, path in paths.items()}
+        rows.append(row)
+    with (folder / "cohort.csv").open("w", newline="") as stream:
+        names = ["patient", "label", "ct", "segmentation", "pet_fdg", "pet_fdg_unit"]
+        writer = csv.DictWriter(stream, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    document = json.loads((STUDIES / "smoke.json").read_text())
+    del document["simulated"]
+    document |= {
+        "name": "listed",
+        "spec": specification(name="listed", simulated=False),
+        "listed": {"internal": "cohort.csv", "schema": "grade3"},
+        "doses": document["doses"] | {"photons": []},
+        "evaluate": ["ct", "ct+pet_fdg"],
+        "student": document["student"] | {"modality_sets": {"ct": 0.5, "ct+pet_fdg": 0.5}},
+        "methods": {
+            "no distillation": {"distillation": "none", "teachers": [], "seeds": [0]},
+            "without CBAM3D": {
+                "distillation": "kd",
+                "teachers": ["pet"],
+                "seeds": [0],
+                "cbam": False,
+            },
+        },
+    }
+    path = folder / "study.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def study_of(path: Path, folder: Path) -> Study:
+    cpu = torch.device("cpu")
+    return Study(read_study(path), folder / "work", folder / "results", cpu, workers=1)
+
+
+def test_listed_patients_are_studied_like_simulated_ones(configuration, tmp_path):
+    study = study_of(configuration, tmp_path)
+    assert [case.patient for case in study.internal] == [patient for patient, _ in PATIENTS]
+    assert [case.label for case in study.internal] == [
+        list(GRADES).index(grade) for _, grade in PATIENTS
+    ]
+    assert set(study.internal[3].volumes) == {"ct"}
+    assert set(study.internal[4].volumes) == {"ct", "pet_fdg"}
+    assert study.external == []
+    assert run_units(study, list(study.units())) == 0
+    write_figures(study)
+    results = read_results(tmp_path / "results" / "results.json")
+    assert not results.simulated
+    rows = {row.key: row for row in results.rows}
+    assert rows["without CBAM3D", "internal, ct", None, "macro AUC"].n == len(PATIENTS)
+    assert rows["without CBAM3D", "internal, ct+pet_fdg", None, "macro AUC"].n == len(PATIENTS) - 1
+    assert not any(row.cohort == "external" for row in results.rows)
+    assert not any("responsible region" in row.metric for row in results.rows)
+    report = (tmp_path / "results" / "report.html").read_text()
+    assert "cases of the internal cohort" in report
+
+
+def test_the_method_decides_whether_the_student_has_attention(configuration, tmp_path):
+    study = study_of(configuration, tmp_path)
+    units = {unit.method: unit for unit in study.units() if unit.fold == 0}
+    plain = study.student(units["without CBAM3D"])
+    assert not any("cbam" in name for name in plain.state_dict())
+    attended = study.student(units["no distillation"])
+    assert any("cbam" in name for name in attended.state_dict())
+
+
+def test_every_problem_of_the_manifest_is_told_before_anything_is_trained(configuration, tmp_path):
+    text = (configuration.parent / "cohort.csv").read_text()
+    broken = text.replace("p01/ct.nii.gz", "p01/nowhere.nii.gz").replace(",poor,", ",ugly,")
+    other = configuration.parent / "broken.csv"
+    other.write_text(broken)
+    document = json.loads(configuration.read_text())
+    document["listed"]["internal"] = "broken.csv"
+    path = configuration.parent / "broken.json"
+    path.write_text(json.dumps(document))
+    study = study_of(path, tmp_path)
+    with pytest.raises(ManifestError) as error:
+        run_units(study, list(study.units()))
+    problems = "\n".join(error.value.problems)
+    assert "nowhere.nii.gz" in problems
+    assert "ugly" in problems
+    assert not (tmp_path / "work").exists()
