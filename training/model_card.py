@@ -93,8 +93,8 @@ Macro AUC (mean of the one-against-rest AUCs), 95 % interval by bootstrap over p
   network behaves on real CT; results on real CT show the software, not the disease.
 - Intensities are z-scored over the region of interest (organ, lesions and a margin of
   {spec.grid.margin_mm:g} mm); what lies outside cannot vote.
-- Without a lesion in the segmentation the answer rests on the parenchyma alone and says so. Training
-  had no such case: attention then falls on any part of the organ.
+- Without a lesion in the segmentation the answer rests on the parenchyma alone and says so.
+  Training had no such case: attention then falls on any part of the organ.
 - CBAM's spatial attention is close to 0 or 1 in many cells: read it as a switch, not as a measure.
 - The average pooling gives lesions (and {spec.pooling.lesion_margin_mm:g} mm around them)
   {spec.pooling.lesion_weight:.0%} of its weight and the rest of the region of interest what

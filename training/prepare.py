@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -124,11 +125,20 @@ def _cached(
     absent = [n for n, path in zip(names, paths, strict=True) if not path.exists()]
     if absent:
         jobs = [(cache / f"{n}_{preparation.digest}.npz", names[n]) for n in absent]
-        with ProcessPoolExecutor(workers) as pool:
+        # Not forked: a process that has used torch's threads cannot be copied while they wait.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, _one_thread) as pool:
             done = pool.map(partial(_store, prepare), jobs)
             for _ in tqdm(done, total=len(jobs), desc=title, unit="case"):
                 pass
     return [_load(path) for path in paths]
+
+
+def _one_thread() -> None:
+    """Workers share the cores: one thread each."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _store(prepare: Callable[[Any], dict[str, Any]], job: tuple[Path, Any]) -> None:
