@@ -121,6 +121,17 @@ class Geometry:
         """RAS mm of continuous (i, j, k) indices, shape (..., 3)."""
         return self.lps_from_ijk(ijk) * LPS_TO_RAS
 
+    def ras_offsets(self, kji: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[np.ndarray]:
+        """R, A and S, mm from voxel (0, 0, 0), of the voxels with the indices ``kji`` (n,) each.
+
+        As :meth:`ras_from_ijk` but for the origin, axis by axis: quick for millions of voxels.
+        """
+        k, j, i = kji
+        return [
+            np.asarray(sum(step * n for step, n in zip(row, (i, j, k), strict=True) if step))
+            for row in self.ijk_to_ras_matrix[:3, :3].tolist()
+        ]
+
     def ijk_from_lps(self, lps: np.ndarray) -> np.ndarray:
         """Continuous (i, j, k) indices of LPS mm points, shape (..., 3)."""
         offset = np.asarray(lps, dtype=float) - np.asarray(self.origin_lps)

@@ -183,6 +183,30 @@ def _read_header(path: Path, what: str) -> SimpleITK.ImageFileReader:
     return reader
 
 
+def read_geometry(path: Path, what: str, *, max_voxels: int = MAX_VOXELS) -> Geometry:
+    """The grid in an image file's header, no voxel read; ``what`` names it in errors.
+
+    Raises
+    ------
+    InputError : as :func:`read_image`, but for damage of the voxels.
+    """
+    _layout(path, what)
+    return _checked_geometry(path, _read_header(path, what), max_voxels)
+
+
+def _checked_geometry(path: Path, header: SimpleITK.ImageFileReader, max_voxels: int) -> Geometry:
+    size = header.GetSize()
+    check_size(path, size, max_voxels)
+    geometry = Geometry(
+        size=size,
+        spacing_mm=header.GetSpacing(),
+        origin_lps=header.GetOrigin(),
+        direction_lps=header.GetDirection(),
+    )
+    check_spacing(path, geometry)
+    return geometry
+
+
 def read_image(path: Path, what: str, *, max_voxels: int = MAX_VOXELS) -> ImageFile:
     """Reads one image file; ``what`` names it in errors ("CT", "Segmentation").
 
@@ -195,19 +219,11 @@ def read_image(path: Path, what: str, *, max_voxels: int = MAX_VOXELS) -> ImageF
     path = Path(path)
     layout = _layout(path, what)
     header = _read_header(path, what)
-    size = header.GetSize()
-    check_size(path, size, max_voxels)
-    geometry = Geometry(
-        size=size,
-        spacing_mm=header.GetSpacing(),
-        origin_lps=header.GetOrigin(),
-        direction_lps=header.GetDirection(),
-    )
-    check_spacing(path, geometry)
+    geometry = _checked_geometry(path, header, max_voxels)
 
     components = header.GetNumberOfComponents()
     try:
-        values = read_voxels(layout, int(np.prod(size)) * components)
+        values = read_voxels(layout, int(np.prod(geometry.size)) * components)
     except OSError as error:
         raise damaged(layout.file, f"it cannot be read ({error})") from error
     if (layout.slope, layout.intercept) != (1.0, 0.0):

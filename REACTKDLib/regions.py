@@ -207,11 +207,7 @@ def _add_parenchyma(
     rest = rest[box]
     k, j, i = np.nonzero(rest)
     numbers = np.zeros(len(i), np.uint8)
-    # Where each voxel lies along the patient's axes, mm from the box's first voxel.
-    ras = [
-        sum(step * index for step, index in zip(row, (i, j, k), strict=True) if step)
-        for row in geometry.ijk_to_ras_matrix[:3, :3].tolist()
-    ]
+    ras = geometry.ras_offsets((k, j, i))
 
     def halve(members: np.ndarray, names: tuple[str, ...]) -> None:
         if len(members) == 0:

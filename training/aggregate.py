@@ -42,7 +42,7 @@ def study_results(study: Study) -> Results:
     runs: dict[str, list[dict[str, Any]]] = {}
     for method in study.settings.methods:
         found = [study.result_of(unit) for unit in study.units([method])]
-        runs[method] = [_calibrated(document, labels) for document in found if document]
+        runs[method] = [calibrated(document, labels) for document in found if document]
     for method, documents in runs.items():
         if documents:
             rows += _rows(method, documents, labels, study)
@@ -53,8 +53,9 @@ def study_results(study: Study) -> Results:
     return Results(tuple(rows), simulated=study.simulated)
 
 
-def _calibrated(document: dict[str, Any], labels: Mapping[str, int]) -> dict[str, Any]:
-    """The document with probabilities at the temperature fitted on its selection cases."""
+def calibrated(document: dict[str, Any], labels: Mapping[str, int]) -> dict[str, Any]:
+    """A unit's document with ``probabilities``: cohort -> patient -> (classes,), at the
+    ``temperature`` fitted on its selection cases. ``labels`` patient -> class."""
     patients, logits = _table(document["logits"][SELECTION])
     temperature = fit_temperature(np.array([labels[p] for p in patients]), logits)
     probabilities = {

@@ -20,6 +20,7 @@ from REACTKDLib.geometry import resample_array
 from REACTKDLib.simulation import GRADES, TRACERS, SimulatedCase
 
 from .cohort import PROFILES, sample_case_parameters, simulate_cohort_case
+from .evaluation.discrimination import binary_auc
 
 _FOLDS = 5
 
@@ -97,15 +98,9 @@ def measure(index: int, profile: str, seed: int) -> tuple[str, dict[str, float]]
 
 
 def macro_auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Mean one-versus-rest area under the ROC curve; ``scores`` is (cases, classes)."""
-    from scipy.stats import rankdata
-
-    areas = []
-    for grade in range(scores.shape[1]):
-        positive = labels == grade
-        n, m = np.count_nonzero(positive), np.count_nonzero(~positive)
-        areas.append((rankdata(scores[:, grade])[positive].sum() - n * (n + 1) / 2) / (n * m))
-    return float(np.mean(areas))
+    """Mean one-versus-rest area under the ROC curve of scores (cases, classes), any numbers."""
+    classes = range(scores.shape[1])
+    return float(np.mean([binary_auc(labels == c, scores[:, c]) for c in classes]))
 
 
 def cross_validated_scores(

@@ -24,7 +24,7 @@ class CohortSizes:
 
 
 @dataclass(frozen=True)
-class Optimisation:
+class SupervisedOptimisation:
     """How the student is trained.
 
     First ``crop_steps`` steps of ``batch_size`` crops of ``crop_size`` (k, j, i) at
@@ -52,7 +52,7 @@ class TrainingConfiguration:
 
     seed: int
     cohort: CohortSizes
-    optimisation: Optimisation
+    optimisation: SupervisedOptimisation
     spec: ModelSpec
     document: dict[str, Any]
 
@@ -74,9 +74,11 @@ def read_configuration(path: Path | str) -> TrainingConfiguration:
     names = {"seed", "cohort", "optimisation", "spec"}
     _check_keys(document, names, "the configuration")
     _check_keys(document["cohort"], {f.name for f in fields(CohortSizes)}, "cohort")
-    _check_keys(document["optimisation"], {f.name for f in fields(Optimisation)}, "optimisation")
+    _check_keys(
+        document["optimisation"], {f.name for f in fields(SupervisedOptimisation)}, "optimisation"
+    )
     spec = spec_from_section(document["spec"])
-    optimisation = Optimisation(**document["optimisation"])
+    optimisation = SupervisedOptimisation(**document["optimisation"])
     for key in optimisation.modality_sets:
         unknown = set(key.split("+")) - set(spec.modality_names)
         if unknown:

@@ -17,7 +17,7 @@ import numpy as np
 from REACTKDLib.errors import InputError
 from REACTKDLib.geometry import Geometry
 from REACTKDLib.read_dicom import choose_series, series_geometry
-from REACTKDLib.read_image import check_size, check_spacing, files_of, itk_reason, quiet_itk
+from REACTKDLib.read_image import read_geometry
 
 from .label_schema import LabelSchema
 from .manifest_file import SEPARATOR, Row, Table
@@ -36,53 +36,17 @@ _SUV = ("suv", "suvbw")
 _TOUCHING_MM = 1e-3
 
 
-def image_geometry(path: Path, what: str) -> Geometry:
-    """The grid in an image file's header; ``what`` names it in errors.
-
-    Raises
-    ------
-    InputError : no such file, a folder, an unknown suffix, a header that cannot be read, not 3-D.
-    """
-    import SimpleITK as sitk
-
-    files_of(path, what)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        with quiet_itk():
-            reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise InputError(
-            f"The header of {what} {path} cannot be read ({itk_reason(error)}).",
-            "Copy or export the file again.",
-        ) from error
-    if reader.GetDimension() != 3:
-        raise InputError(
-            f"{what} {path} is {reader.GetDimension()}-D, of size {reader.GetSize()}, not 3-D.",
-            "Give one 3-D volume.",
-        )
-    geometry = Geometry(
-        size=reader.GetSize(),
-        spacing_mm=reader.GetSpacing(),
-        origin_lps=reader.GetOrigin(),
-        direction_lps=reader.GetDirection(),
-    )
-    check_size(path, geometry.size)
-    check_spacing(path, geometry)
-    return geometry
-
-
 def ct_geometry(path: Path, series_uid: str | None) -> Geometry:
     """The grid of a CT: image file, or folder of a DICOM series.
 
     Raises
     ------
-    InputError : as :func:`image_geometry`; for a folder as
+    InputError : as :func:`REACTKDLib.read_image.read_geometry`; for a folder as
         :func:`REACTKDLib.read_dicom.choose_series` and ``series_geometry``; a series UID of a file.
     """
     if path.is_dir():
         return series_geometry(path, choose_series(path, series_uid))[0]
-    geometry = image_geometry(path, "CT")
+    geometry = read_geometry(path, "CT")
     if series_uid is not None:
         raise InputError(
             f"A series UID ({series_uid}) is given, and the CT {path} is no folder.",
@@ -170,7 +134,7 @@ def file_problems(case: CohortCase, row: Row) -> list[str]:
             problems.append(error.message)
     for what, path in files:
         try:
-            geometry = image_geometry(path, what)
+            geometry = read_geometry(path, what)
         except InputError as error:
             problems.append(error.message)
             continue

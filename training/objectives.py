@@ -84,8 +84,9 @@ class ModalityDropout:
 class StudentObjective(Objective):
     """A student learns from labels and from its teachers, with modality dropout.
 
-    The student reads the CT at the drawn dose; so do teachers that are ``dosed``, the others read
-    it as it is. Teachers are frozen and not part of the module's state.
+    A case that has none of the drawn modalities shows its CT. The student reads the CT at the drawn
+    dose; so do teachers that are ``dosed``, the others read it as it is. Teachers are frozen and
+    not part of the module's state.
     """
 
     def __init__(
@@ -107,8 +108,7 @@ class StudentObjective(Objective):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``label`` and the terms of the distillation."""
         wanted = self.dropout.draw()
-        fallback = ("ct",)
-        names = [batch.names(row, wanted) or fallback for row in range(len(batch.labels))]
+        names = [batch.names(row, wanted) or ("ct",) for row in range(len(batch.labels))]
         view = view_of(self.network, batch, names, dosed=True)
         teachers = [teacher_view(t.network, batch, t.dosed) for t in self._teachers]
         terms = self.distillation(view, teachers, batch.labels)

@@ -26,7 +26,7 @@ from .batches import crop_batches, whole_case
 from .engine import Fitted, Objective, Optimisation, fit
 from .evaluation.discrimination import macro_auc
 from .evaluation.localisation import attention_mass, pointing_game
-from .evaluation.results import write_atomically
+from .evaluation.results import write_json
 from .folds import split_units
 from .forward import Network, view_of
 from .label_schema import SCHEMAS
@@ -200,13 +200,11 @@ class Study:
             auc = macro_auc(np.array([c.label for c in part.test]), np.array(list(logits.values())))
             document = {"selected_epoch": fitted.selected, "history": fitted.history}
             document |= {"test_macro_auc": auc, "n": len(part.test), "simulated": self.simulated}
-            _write_json(self.results / "teachers" / f"{name}_fold{fold}.json", document)
+            folder_of_results = self.results / "teachers"
+            folder_of_results.mkdir(parents=True, exist_ok=True)
+            write_json(folder_of_results / f"{name}_fold{fold}.json", document, indent=None)
             save_file(network.state_dict(), weights)
         return TeacherEntry(network.eval(), settings.dosed)
-
-    def student(self, unit: Unit) -> Student:
-        """The student of a unit, trained (or taken up again from its checkpoint)."""
-        return self._train(unit)[0]
 
     def run(self, unit: Unit) -> dict[str, Any]:
         """The document of a unit, trained and measured if it is not there yet."""
@@ -228,7 +226,8 @@ class Study:
             "logits": self._all_logits(student, part),
             "explanation": self._explanation(student, part),
         }
-        _write_json(self.results / "units" / unit.file_name, document)
+        (self.results / "units").mkdir(parents=True, exist_ok=True)
+        write_json(self.results / "units" / unit.file_name, document, indent=None)
         return document
 
     def _train(self, unit: Unit) -> tuple[Student, Fitted]:
@@ -372,9 +371,3 @@ def run_units(study: Study, units: Sequence[Unit], minutes: float | None = None)
                 break
             study.run(unit)
     return sum(study.result_of(unit) is None for unit in units)
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n"
-    write_atomically(path, text.encode("utf-8"))

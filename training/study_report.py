@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import softmax
 
 from REACTKDLib import __version__
 
-from .aggregate import REFERENCE, study_results
+from .aggregate import REFERENCE, calibrated, study_results
 from .evaluation.bootstrap import Estimate
-from .evaluation.calibration import ReliabilityBin, fit_temperature, reliability_table
+from .evaluation.calibration import ReliabilityBin, reliability_table
 from .evaluation.figures import dose_figure, png, reliability_figure
 from .evaluation.html_report import FlowStep, ReportContent, ReportFigure, write_report
-from .evaluation.results import Results, Row, write_atomically, write_results
-from .study import EXTERNAL, INTERNAL, SELECTION, Study
+from .evaluation.results import Results, Row, write_json, write_results
+from .study import EXTERNAL, INTERNAL, Study
 
 #: At most this many lines in one figure.
 _LINES = 7
@@ -34,8 +31,8 @@ def write_study(study: Study) -> Results:
     folder = study.results
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder / "results.json", results)
-    _write(folder / "configuration.json", study.configuration.document)
-    _write(folder / "environment.json", _environment(study))
+    write_json(folder / "configuration.json", study.configuration.document)
+    write_json(folder / "environment.json", _environment(study))
     write_report(folder / "report.html", _content(study, results))
     print(summary(results))
     return results
@@ -65,11 +62,6 @@ def summary(results: Results) -> str:
 
 def _cell(row: Row | None) -> str:
     return f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f}, n = {row.n})" if row else ""
-
-
-def _write(path: Path, document: Mapping[str, Any]) -> None:
-    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(path, text.encode("utf-8"))
 
 
 def _environment(study: Study) -> dict[str, Any]:
@@ -148,20 +140,13 @@ def _reliability(study: Study) -> list[ReportFigure]:
         document = study.result_of(unit)
         if document is None or unit.method in tables or len(tables) >= 2:
             continue
-        selection, selection_truth = _arrays(document["logits"][SELECTION], labels)
-        test, truth = _arrays(document["logits"][f"{INTERNAL} ct"], labels)
-        temperature = fit_temperature(selection_truth, selection)
-        probabilities = softmax(test / temperature, axis=1)
-        tables[unit.method], count = reliability_table(truth, probabilities), len(truth)
+        table = calibrated(document, labels)["probabilities"][f"{INTERNAL} ct"]
+        truth = np.array([labels[patient] for patient in table])
+        tables[unit.method] = reliability_table(truth, np.array(list(table.values())))
+        count = len(truth)
     if not tables:
         return []
     kind = "simulated cases" if study.simulated else "cases"
     caption = f"Reliability of CT alone, one fold and seed, n = {count} {kind}."
     figure = reliability_figure(tables, simulated=study.simulated)
     return [ReportFigure(caption, png(figure))]
-
-
-def _arrays(
-    rows: Mapping[str, Sequence[float]], labels: Mapping[str, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    return np.array(list(rows.values())), np.array([labels[p] for p in rows])

@@ -14,6 +14,7 @@ from REACTKDLib.errors import InputError, OptionError, OutputError
 from REACTKDLib.geometry import Geometry
 from REACTKDLib.model_package import ModelSpec
 from REACTKDLib.read import read_study
+from REACTKDLib.read_image import read_geometry
 from REACTKDLib.types import ClassInfo
 from training.configuration import read_configuration
 from training.label_schema import GRADE3, SCHEMAS, LabelSchema, read_label_schema
@@ -25,7 +26,7 @@ from training.manifest import (
     study_files,
     write_manifest,
 )
-from training.manifest_check import boxes_overlap, image_geometry
+from training.manifest_check import boxes_overlap
 
 FAR = Geometry((6, 5, 4), (2.0, 2.0, 3.0), (900.0, 0.0, 0.0))
 PET_GRID = Geometry((5, 6, 7), (4.0, 4.0, 4.0), (-40.0, 40.0, -130.0))
@@ -215,10 +216,10 @@ def test_a_dicom_ct_and_a_mask_on_another_overlapping_grid(folder):
 
 def test_headers_are_read_as_the_readers_read_them(tmp_path):
     for name in ("a.nii", "a.nii.gz", "a.nrrd", "a.mha"):
-        assert image_geometry(write_image(tmp_path / name, ct_array()), "ct").same_grid(OBLIQUE)
+        assert read_geometry(write_image(tmp_path / name, ct_array()), "ct").same_grid(OBLIQUE)
     with pytest.raises(InputError, match="is not a file"):
         (tmp_path / "b.nii").mkdir()
-        image_geometry(tmp_path / "b.nii", "pet_fdg")
+        read_geometry(tmp_path / "b.nii", "pet_fdg")
 
 
 def turned(origin: tuple[float, float, float]) -> Geometry:

@@ -111,6 +111,18 @@ def test_the_shipped_network_is_small():
     assert sum(p.numel() for p in network.parameters()) < 3_000_000
 
 
+def test_without_cbam_the_branches_are_the_projections(volumes):
+    document = specification()
+    document["network"] |= {"cbam": False}
+    plain = Student(SPEC.modality_names, 3, spec_from_section(document).network).eval()
+    assert not any("cbam" in name for name in plain.state_dict())
+    with torch.inference_mode():
+        fused, attention = plain.fuse({"ct": volumes["ct"]})
+        expected = plain.projections["ct"](plain.encoders["ct"](volumes["ct"]))
+    assert torch.allclose(fused, torch.sigmoid(expected))
+    assert torch.equal(attention, torch.ones_like(attention))
+
+
 def test_a_batch_is_its_cases_one_by_one(student, volumes):
     batch = {"ct": torch.cat([volumes["ct"], volumes["pet_fdg"]])}
     with torch.inference_mode():

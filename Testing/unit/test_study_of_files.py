@@ -91,15 +91,6 @@ def test_listed_patients_are_studied_like_simulated_ones(configuration, tmp_path
     assert "cases of the internal cohort" in report
 
 
-def test_the_method_decides_whether_the_student_has_attention(configuration, tmp_path):
-    study = study_of(configuration, tmp_path)
-    units = {unit.method: unit for unit in study.units() if unit.fold == 0}
-    plain = study.student(units["without CBAM3D"])
-    assert not any("cbam" in name for name in plain.state_dict())
-    attended = study.student(units["no distillation"])
-    assert any("cbam" in name for name in attended.state_dict())
-
-
 def test_every_problem_of_the_manifest_is_told_before_anything_is_trained(configuration, tmp_path):
     text = (configuration.parent / "cohort.csv").read_text()
     broken = text.replace("p01/ct.nii.gz", "p01/nowhere.nii.gz").replace(",poor,", ",ugly,")

@@ -9,7 +9,7 @@ import math
 import operator
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,20 @@ class Results:
             seen.add(row.key)
 
 
+def write_json(path: Path | str, document: Mapping[str, Any], indent: int | None = 1) -> None:
+    """Write a JSON object, whole or not at all; numbers that are not finite are refused.
+
+    Raises
+    ------
+    OutputError : the file cannot be written. ValueError : a number is not finite.
+    """
+    separators = None if indent else (",", ":")
+    text = json.dumps(
+        document, indent=indent, separators=separators, ensure_ascii=False, allow_nan=False
+    )
+    write_atomically(Path(path), f"{text}\n".encode())
+
+
 def write_results(path: Path | str, results: Results) -> None:
     """Write the rows as JSON, whole or not at all.
 
@@ -127,8 +141,7 @@ def write_results(path: Path | str, results: Results) -> None:
         "simulated": results.simulated,
         "rows": [dataclasses.asdict(row) for row in results.rows],
     }
-    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(Path(path), text.encode("utf-8"))
+    write_json(path, document)
 
 
 def read_results(path: Path | str) -> Results:

@@ -12,8 +12,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from REACTKDLib.errors import InputError
+from REACTKDLib.read_image import read_geometry
 
-from ..manifest_check import image_geometry
 from .found import Cells, Found, numbers_first
 from .tables import labels_by_patient
 
@@ -119,10 +119,10 @@ def _phase_problems(
     patient: str, files: list[Path], phase: str, scans: dict[str, Path]
 ) -> list[str]:
     try:
-        grids = {name: image_geometry(path, "ct") for name, path in scans.items()}
+        grids = {name: read_geometry(path, "ct") for name, path in scans.items()}
         problems = []
         for file in files:
-            mask = image_geometry(file, "mask_lesion")
+            mask = read_geometry(file, "mask_lesion")
             fitting = [name for name, grid in grids.items() if mask.same_grid(grid, 0.1)]
             if phase not in fitting:
                 problems.append(
