@@ -36,6 +36,8 @@ class ModalitySpec:
 
     Intensities are clipped, scaled to 0..1 and z-scored over the region of interest. The clip is
     either a fixed ``window`` (HU for CT, SUV for PET) or ``percentiles`` of the region of interest.
+    Without ``standardise`` the window becomes -1..1 and there is no z-score: for images whose
+    absolute values count, such as the SUV of a tumour that is all of the region of interest.
     """
 
     name: str
@@ -43,6 +45,7 @@ class ModalitySpec:
     required: bool
     window: tuple[float, float] | None = None
     percentiles: tuple[float, float] | None = None
+    standardise: bool = True
 
 
 @dataclass(frozen=True)
@@ -132,10 +135,17 @@ class TrainingRanges:
 @dataclass(frozen=True)
 class ModalitySetStatistics:
     """Calibration for one set of modalities: ``temperature`` divides the logits; beyond
-    ``distance_limit`` the pooled features are further from training than 99 % of it was."""
+    ``distance_limit`` the pooled features are further from training than 99 % of it was.
+
+    A class belongs to the prediction set where one minus its probability is at most
+    ``prediction_set_limit``; sets were calibrated to hold the true class of a part
+    ``prediction_set_coverage`` of patients like those of the training. None: not calibrated.
+    """
 
     temperature: float
     distance_limit: float
+    prediction_set_limit: float | None = None
+    prediction_set_coverage: float | None = None
 
 
 @dataclass(frozen=True)
@@ -356,6 +366,8 @@ def _check_consistency(package: ModelSpec) -> None:
     for modality in package.modalities:
         if (modality.window is None) == (modality.percentiles is None):
             refuse(f"modality {modality.name} needs either a window or percentiles.")
+        if not modality.standardise and modality.window is None:
+            refuse(f"modality {modality.name} needs a window to go without a z-score.")
     if len(package.network.strides) != len(package.network.blocks_down) - 1:
         refuse("the network needs one stride between each two encoder levels.")
     if not 0 <= package.pooling.lesion_weight < 1:

@@ -3,7 +3,7 @@
 Source: REACT-KD preprocessing: clip to a window (CT, -160..240 HU) or to percentiles (PET), scale
 to 0..1, z-score. Decisions of ours: statistics are taken over the region of interest, and voxels
 outside it are set to 0, the mean, so that nothing outside the region can vote. What the CT does not
-show is outside the region.
+show is outside the region. A model package may do without the z-score: then the window is -1..1.
 """
 
 from __future__ import annotations
@@ -256,4 +256,6 @@ def _intensities(
             f"{spec.title}: no value of the region of interest lies inside {low:g}..{high:g}.",
             "Check the unit of the image (HU for CT, SUV for PET).",
         )
+    if not spec.standardise:
+        mean, spread = 0.5, 0.5
     return ((values - mean) / spread * weight).astype(np.float32)

@@ -41,8 +41,20 @@ def _parser() -> argparse.ArgumentParser:
     supervise.add_argument("--workers", type=int, default=2, help="processes that simulate")
     supervise.set_defaults(run=_supervise)
 
+    simulate = commands.add_parser(
+        "simulate", help="simulate cases as files, with a manifest and their truth"
+    )
+    simulate.add_argument("--output", type=Path, required=True, help="new folder")
+    simulate.add_argument("--profile", default="internal", choices=("internal", "external"))
+    simulate.add_argument("--count", type=int, default=10, help="number of cases")
+    simulate.add_argument("--first", type=int, default=0, help="index of the first case")
+    simulate.add_argument("--seed", type=int, default=20260, help="of the cohort")
+    simulate.add_argument("--workers", type=int, default=2, help="processes that simulate")
+    simulate.set_defaults(run=_simulate)
+
     for name, run, text in (
         ("prepare", _prepare, "simulate and prepare the cases of a study"),
+        ("pretrain", _pretrain, "pretrain the students' CT encoder, where the study says so"),
         ("train-teachers", _train_teachers, "train the teachers of every fold"),
         ("distil", _distil, "train and measure the students, as many as fit in the time"),
         ("evaluate", _evaluate, "write results.json from the students that are finished"),
@@ -60,7 +72,38 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
         command.add_argument("--method", action="append", default=[], help="only this (repeatable)")
         command.add_argument("--minutes", type=float, help="begin no student after this time")
+        command.add_argument(
+            "--part",
+            type=_part,
+            default=(0, 1),
+            metavar="K/N",
+            help="only the K-th of N equal parts of the work, K from 1, for N processes",
+        )
+        command.add_argument("--readme", type=Path, help="Markdown file whose table is made anew")
         command.set_defaults(run=run)
+
+    compare = commands.add_parser("compare", help="differences between two methods of a study")
+    compare.add_argument("--config", type=Path, required=True, help="study configuration")
+    compare.add_argument("--work", type=Path, required=True, help="folder with the cases")
+    compare.add_argument(
+        "--results", type=Path, help="folder of the study (default: training/results/<name>)"
+    )
+    compare.add_argument("--method", default="REACT-KD", help="the one method")
+    compare.add_argument("--reference", default="no distillation", help="the other method")
+    compare.set_defaults(run=_compare, device="cpu", workers=2)
+
+    export = commands.add_parser("export", help="write a study's student as a model package")
+    export.add_argument("--config", type=Path, required=True, help="study configuration")
+    export.add_argument("--work", type=Path, required=True, help="folder that has the students")
+    export.add_argument(
+        "--results", type=Path, help="folder of the study (default: training/results/<name>)"
+    )
+    export.add_argument("--method", default="REACT-KD", help="method of the student")
+    export.add_argument("--package", type=Path, required=True, help="model package to write")
+    export.add_argument(
+        "--attribution", required=True, help="source and licence of the training data, a sentence"
+    )
+    export.set_defaults(run=_export, device="cpu", workers=2)
 
     manifest = commands.add_parser("manifest", help="turn a public cohort's tree into a manifest")
     manifest.add_argument("cohort", help="hcc-tace-seg, lits17, msd-task03, waw-tace, idc, ...")
@@ -73,6 +116,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _part(text: str) -> tuple[int, int]:
+    """``K/N`` as (first, step) of a slice."""
+    number, _, parts = text.partition("/")
+    if not (number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not K/N with K from 1 to N")
+    return int(number) - 1, int(parts)
+
+
 def _supervise(options: argparse.Namespace) -> None:
     from .configuration import read_configuration
     from .reference_run import run
@@ -80,6 +131,13 @@ def _supervise(options: argparse.Namespace) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     configuration = read_configuration(options.config)
     print(run(configuration, options.work, options.package, options.workers).card)
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    from .simulated_files import write_cohort
+
+    indices = range(options.first, options.first + options.count)
+    print(write_cohort(options.output, options.profile, indices, options.seed, options.workers))
 
 
 def _study(options: argparse.Namespace) -> Study:
@@ -91,10 +149,11 @@ def _study(options: argparse.Namespace) -> Study:
     from .study_configuration import read_study
 
     configuration = read_study(options.config)
-    if unknown := sorted(set(options.method) - set(configuration.settings.methods)):
+    asked = [options.method] if isinstance(options.method, str) else options.method
+    if unknown := sorted(set(asked) - set(configuration.settings.seeds)):
         raise OptionError(
             f"{options.config.name} has no methods {unknown}.",
-            f"Choose from {list(configuration.settings.methods)}.",
+            f"Choose from {list(configuration.settings.seeds)}.",
         )
     join_processes()
     results = options.results or RESULTS / configuration.settings.name
@@ -107,32 +166,59 @@ def _prepare(options: argparse.Namespace) -> None:
     print(f"{len(study.internal)} internal and {len(study.external)} external cases are prepared.")
 
 
+def _pretrain(options: argparse.Namespace) -> None:
+    study = _study(options)
+    found = dict.fromkeys(study.encoder(fold) for fold in study.settings.fold_numbers)
+    print("\n".join(str(path) for path in found if path) or "The study pretrains no encoder.")
+
+
 def _train_teachers(options: argparse.Namespace) -> None:
     study = _study(options)
-    for fold in range(study.settings.folds):
-        for name in study.settings.teachers:
-            study.teacher(name, fold)
+    first, step = options.part
+    names = study.settings.teachers
+    for name, fold in [(n, f) for f in study.settings.fold_numbers for n in names][first::step]:
+        study.answers(name, fold)
 
 
 def _distil(options: argparse.Namespace) -> None:
     from .study import run_units
 
     study = _study(options)
-    units = list(study.units(options.method))
+    first, step = options.part
+    units = list(study.units(options.method))[first::step]
     missing = run_units(study, units, options.minutes)
     print(f"{len(units) - missing} of {len(units)} students are finished.")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from .study_report import write_study
+    from .study_tables import readme_table, update_readme
 
-    write_study(_study(options))
+    study = _study(options)
+    results = write_study(study)
+    if options.readme is not None:
+        update_readme(options.readme, study.settings.name, readme_table(results))
 
 
 def _reproduce(options: argparse.Namespace) -> None:
     _prepare(options)
     _distil(options)
     _evaluate(options)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from .compare import compare
+
+    study = _study(options)
+    print(compare(study, options.method, options.reference))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from .export_student import export_student
+
+    study = _study(options)
+    written = export_student(study, options.method, options.package, options.attribution)
+    print(written.card)
 
 
 def _manifest(options: argparse.Namespace) -> None:

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-from scipy.special import softmax
 
-from REACTKDLib.errors import InputError
-
-from .evaluation.bootstrap import Estimate, Fold, Metric, case_interval, interval_over_folds
-from .evaluation.calibration import brier_score, fit_temperature
+from .evaluation.bootstrap import Estimate, Metric, band_over_folds, case_interval
+from .evaluation.calibration import brier_score, expected_calibration_error
 from .evaluation.comparison import Difference, paired_difference
-from .evaluation.discrimination import balanced_accuracy, mean_auc, micro_auc
+from .evaluation.conformal import abstains, prediction_sets
+from .evaluation.decision import macro_net_benefit, mean_net_benefit, net_benefit
+from .evaluation.discrimination import balanced_accuracy, class_auc, mean_auc, micro_auc
 from .evaluation.results import Results, Row, row_of
-from .study import EXTERNAL, INTERNAL, SELECTION, Study
+from .study import EXTERNAL, INTERNAL, Study
+from .study_runs import (
+    COVERAGE,
+    Documents,
+    common_runs,
+    finished_runs,
+    folds_of,
+    labels_of,
+    with_all_classes,
+)
 
-METRICS: Mapping[str, Metric] = {
-    "macro AUC": mean_auc,
-    "micro AUC": micro_auc,
-    "balanced accuracy": balanced_accuracy,
-    "Brier score": brier_score,
-}
+#: Methods that the others, and that ``OURS`` alone, are compared with.
+REFERENCE, SECOND_REFERENCE, OURS = "no distillation", "KD", "REACT-KD"
 
-#: Method that the others are compared with.
-REFERENCE = "no distillation"
+#: Risks at which somebody may act, as in most decision curves. A choice of ours, not a clinical
+#: one: no guideline names a threshold for these classes.
+THRESHOLDS = np.linspace(0.1, 0.6, 51)
+#: Key of the internal test by CT alone.
+CT = f"{INTERNAL} ct"
+NET_BENEFIT = f"net benefit, mean of thresholds {THRESHOLDS[0]:g} to {THRESHOLDS[-1]:g}"
 
 
 def study_results(study: Study) -> Results:
@@ -36,44 +43,28 @@ def study_results(study: Study) -> Results:
     are averaged over folds and seeds. The external test is every patient by every student.
     Intervals are bootstraps over patients: they speak of other patients, not of other trainings.
     A fold or seed that is not there yet is left out; ``seeds`` and ``n`` of the row tell.
+    Where folds are repeated, see :func:`training.study_runs.folds_of`.
     """
-    labels = {case.patient: case.label for case in (*study.internal, *study.external)}
+    labels = labels_of(study)
+    runs = finished_runs(study)
     rows: list[Row] = []
-    runs: dict[str, list[dict[str, Any]]] = {}
-    for method in study.settings.methods:
-        found = [study.result_of(unit) for unit in study.units([method])]
-        runs[method] = [calibrated(document, labels) for document in found if document]
     for method, documents in runs.items():
-        if documents:
-            rows += _rows(method, documents, labels, study)
-    if runs.get(REFERENCE):
-        for method in runs:
-            if method != REFERENCE and runs[method]:
-                rows += _gains(method, runs[method], runs[REFERENCE], labels, study)
+        rows += _rows(method, documents, labels, study)
+    for other in (REFERENCE, SECOND_REFERENCE):
+        for method, documents in runs.items():
+            wanted = method != other and (other == REFERENCE or method == OURS)
+            if wanted and other in runs:
+                rows += gains(method, documents, other, runs[other], labels, study)
     return Results(tuple(rows), simulated=study.simulated)
 
 
-def calibrated(document: dict[str, Any], labels: Mapping[str, int]) -> dict[str, Any]:
-    """A unit's document with ``probabilities``: cohort -> patient -> (classes,), at the
-    ``temperature`` fitted on its selection cases. ``labels`` patient -> class."""
-    patients, logits = _table(document["logits"][SELECTION])
-    temperature = fit_temperature(np.array([labels[p] for p in patients]), logits)
-    probabilities = {
-        cohort: {p: softmax(np.array(row) / temperature) for p, row in table.items()}
-        for cohort, table in document["logits"].items()
-        if cohort != SELECTION
-    }
-    return {**document, "temperature": temperature, "probabilities": probabilities}
-
-
-def _table(rows: Mapping[str, Sequence[float]]) -> tuple[list[str], np.ndarray]:
-    return list(rows), np.array(list(rows.values()))
-
-
-def _cohorts(study: Study) -> Iterator[tuple[str, str, float | None]]:
+def _cohorts(study: Study, documents: Documents) -> Iterator[tuple[str, str, float | None]]:
     """Key in a document, name in the table, dose."""
-    for key in study.settings.evaluate:
-        yield f"{INTERNAL} {key}", f"{INTERNAL}, {key}", None
+    inside = [f"{INTERNAL} {key}" for key in study.settings.evaluate]
+    # A baseline has the modalities of its features, whatever the study evaluates.
+    inside += [key for d in documents for key in d["probabilities"] if key.startswith(INTERNAL)]
+    for key in dict.fromkeys(inside):
+        yield key, key.replace(f"{INTERNAL} ", f"{INTERNAL}, "), None
     if not study.external:
         return
     yield EXTERNAL, EXTERNAL, None
@@ -81,46 +72,112 @@ def _cohorts(study: Study) -> Iterator[tuple[str, str, float | None]]:
         yield f"{EXTERNAL} {photons!r}", EXTERNAL, photons
 
 
-def _folds(
-    documents: Sequence[dict[str, Any]], cohort: str, labels: Mapping[str, int]
-) -> list[Fold]:
-    """The test cases of every fold with one run per seed; the external cohort is one fold."""
-    groups: dict[int, list[Mapping[str, np.ndarray]]] = defaultdict(list)
-    for document in documents:
-        place = document["fold"] if cohort.startswith(INTERNAL) else 0
-        groups[place].append(document["probabilities"][cohort])
-    folds = []
-    for tables in groups.values():
-        patients = sorted(tables[0])
-        if any(set(table) != set(patients) for table in tables):
-            raise InputError(
-                f"Runs of {cohort} have different patients.", "Remove the older units."
-            )
-        runs = np.stack([[table[p] for p in patients] for table in tables])
-        folds.append(Fold(np.array([labels[p] for p in patients]), runs))
-    return folds
+def event_of(study: Study) -> tuple[str, list[int]]:
+    """The event of the cumulative decision curve, the second class or a later one: title, classes.
+
+    Classes are ordered; of two, it is the positive one."""
+    titles = [c.title for c in study.spec.classes]
+    return ("at least " if len(titles) > 2 else "") + titles[1], list(range(1, len(titles)))
+
+
+def _separation(
+    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Macro and micro AUC, balanced accuracy, AUC of every class: all of the same draws."""
+    each = class_auc(labels, probabilities, weights)
+    micro = micro_auc(labels, probabilities, weights)
+    balanced = balanced_accuracy(labels, probabilities, weights)
+    return np.column_stack([each.mean(axis=1), micro, balanced, each])
+
+
+def _together(metrics: Iterable[Metric]) -> Metric:
+    chosen = list(metrics)
+
+    def metric(
+        labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None
+    ) -> np.ndarray:
+        return np.column_stack([one(labels, probabilities, weights) for one in chosen])
+
+    return metric
 
 
 def _rows(
-    method: str, documents: Sequence[dict[str, Any]], labels: Mapping[str, int], study: Study
+    method: str, documents: Documents, labels: Mapping[str, int], study: Study
 ) -> Iterator[Row]:
     seeds = sorted({document["seed"] for document in documents})
-    for key, cohort, dose in _cohorts(study):
-        folds = _folds(documents, key, labels)
-        for name, metric in METRICS.items():
-            estimate = interval_over_folds(metric, folds, study.settings.seed)
-            yield row_of(method, cohort, name, estimate, seeds, dose)
-    for name in ("attention mass", "pointing game"):
-        scores = _mean_by_patient(document["explanation"][name] for document in documents)
-        if not scores:
+    separation = ["macro AUC", "micro AUC", "balanced accuracy"]
+    separation += [f"AUC, {c.title}" for c in study.spec.classes]
+    event, classes = event_of(study)
+    others: dict[str, Metric] = {
+        "Brier score": brier_score,
+        "expected calibration error": expected_calibration_error(),
+        f"{NET_BENEFIT}, macro": mean_net_benefit(macro_net_benefit(THRESHOLDS), THRESHOLDS),
+        f"{NET_BENEFIT}, {event}": mean_net_benefit(net_benefit(classes, THRESHOLDS), THRESHOLDS),
+    }
+    for key, cohort, dose in _cohorts(study, documents):
+        folds = folds_of(documents, key, labels, study)
+        # Other modalities and doses are told by few figures: all would be thousands of rows.
+        most = key in (CT, EXTERNAL)
+        names = list(others) if most else ["Brier score"]
+        for wanted, metric, usable in (
+            (separation if most else separation[:3], _separation, with_all_classes(folds)),
+            (names, _together(others[name] for name in names), folds),
+        ):
+            if usable:
+                band = band_over_folds(metric, usable, study.settings.seed)
+                for n, name in enumerate(wanted):
+                    value, low, high = (float(v[n]) for v in (band.value, band.low, band.high))
+                    estimate = Estimate(value, low, high, band.n)
+                    yield row_of(method, cohort, name, estimate, seeds, dose)
+        if key == CT or key.startswith(EXTERNAL):
+            for name, scores in _set_scores(documents, key, labels).items():
+                estimate = _over_patients(scores, study.settings.seed, labels)
+                yield row_of(method, cohort, name, estimate, seeds, dose)
+    for name in dict.fromkeys(name for d in documents for name in d.get("explanation", ())):
+        own = [d for d in documents if d["explanation"].get(name)]
+        if own:
+            scores = mean_by_patient(d["explanation"][name] for d in own)
+            estimate = _over_patients(scores, study.settings.seed)
+            seeds = sorted({document["seed"] for document in own})  # some are of one seed only
+            yield row_of(method, f"{INTERNAL}, ct", explanation_title(name), estimate, seeds)
+
+
+def explanation_title(name: str) -> str:
+    """What a score of the explanation is called in a row."""
+    known = name in ("attention mass", "pointing game")
+    return f"{name} in the responsible region" if known else name
+
+
+def _set_scores(
+    documents: Documents, key: str, labels: Mapping[str, int]
+) -> dict[str, dict[str, float]]:
+    """Name -> patient -> mean over students, of what their prediction sets do."""
+    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for document in documents:
+        table = document["probabilities"].get(key)
+        if not table:
             continue
-        estimate = case_interval(np.array(list(scores.values())), study.settings.seed)
-        yield row_of(
-            method, f"{INTERNAL}, ct", f"{name} in the responsible region", estimate, seeds
-        )
+        sets = prediction_sets(np.array(list(table.values())), document["limit"])
+        truth = np.array([labels[patient] for patient in table])
+        name = f"{COVERAGE:.0%} prediction sets".replace("%", " %")
+        for title, values in (
+            (f"coverage of {name}", sets[np.arange(len(sets)), truth]),
+            (f"mean size of {name}", sets.sum(axis=1)),
+            (f"abstained by {name}", abstains(sets)),
+        ):
+            found[title].append(dict(zip(table, values.astype(float), strict=True)))
+    return {title: mean_by_patient(tables) for title, tables in found.items()}
 
 
-def _mean_by_patient(tables: Iterator[Mapping[str, float]]) -> dict[str, float]:
+def _over_patients(
+    scores: Mapping[str, float], seed: int, labels: Mapping[str, int] | None = None
+) -> Estimate:
+    strata = None if labels is None else np.array([labels[patient] for patient in scores])
+    return case_interval(np.array(list(scores.values())), seed, strata=strata)
+
+
+def mean_by_patient(tables: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Patient -> mean over the tables that have the patient."""
     found: dict[str, list[float]] = defaultdict(list)
     for table in tables:
         for patient, value in table.items():
@@ -128,30 +185,29 @@ def _mean_by_patient(tables: Iterator[Mapping[str, float]]) -> dict[str, float]:
     return {patient: float(np.mean(values)) for patient, values in found.items()}
 
 
-def _gains(
+def gains(
     method: str,
-    documents: Sequence[dict[str, Any]],
-    reference: Sequence[dict[str, Any]],
+    documents: Documents,
+    other: str,
+    reference: Documents,
     labels: Mapping[str, int],
     study: Study,
 ) -> Iterator[Row]:
-    """Gains in macro AUC over the reference, on the same patients, folds and seeds."""
-    both = {(d["seed"], d["fold"]) for d in documents} & {(d["seed"], d["fold"]) for d in reference}
-    if not both:
-        return
-    own = [d for d in documents if (d["seed"], d["fold"]) in both]
-    other = [d for d in reference if (d["seed"], d["fold"]) in both]
-    seeds = sorted({seed for seed, _ in both})
-    for key, cohort, dose in _cohorts(study):
-        if key.startswith(INTERNAL) and key != f"{INTERNAL} ct":
+    """Gains in macro AUC over another method, on the same patients, folds and seeds."""
+    first, second = common_runs(documents, reference)
+    seeds = sorted({document["seed"] for document in first})
+    for key, cohort, dose in _cohorts(study, documents):
+        if key.startswith(INTERNAL) and key != CT:
             continue
+        own, others = (with_all_classes(folds_of(x, key, labels, study)) for x in (first, second))
+        if not own or not others:
+            continue
+        pairs = zip(own, others, strict=True)
         differences = [
             paired_difference(mean_auc, a.labels, a.probabilities, b.probabilities, seed=n)
-            for n, (a, b) in enumerate(
-                zip(_folds(own, key, labels), _folds(other, key, labels), strict=True)
-            )
+            for n, (a, b) in enumerate(pairs)
         ]
-        name = f"macro AUC, gain over {REFERENCE}"
+        name = f"macro AUC, gain over {other}"
         yield row_of(method, cohort, name, _mean_of(differences), seeds, dose)
 
 

@@ -33,6 +33,8 @@ class Optimisation:
     ``epochs`` over the training cases in batches of ``batch_size``; the selection metric is
     measured every ``select_every`` epochs and after the last. ``mixed_precision`` takes bfloat16 or
     float16 where the CUDA device supports it, and is ignored on a CPU, where it only slows.
+    ``head_factor`` times the learning rate is that of the network's linear head: pooled features
+    differ little between cases, so the head needs large weights, which small steps reach late.
     """
 
     epochs: int
@@ -41,6 +43,7 @@ class Optimisation:
     weight_decay: float = 0.01
     select_every: int = 5
     mixed_precision: bool = True
+    head_factor: float = 1.0
 
 
 class Objective(nn.Module):
@@ -87,10 +90,13 @@ def fit(
     """
     work.mkdir(parents=True, exist_ok=True)
     device = next(objective.parameters()).device
-    trained = [p for p in objective.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=how.learning_rate, weight_decay=how.weight_decay)
+    groups = _parameter_groups(objective, how)
+    optimiser = torch.optim.AdamW(groups, lr=how.learning_rate, weight_decay=how.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, how.learning_rate, total_steps=how.epochs * steps_per_epoch, pct_start=0.2
+        optimiser,
+        [group["lr"] for group in groups],
+        total_steps=how.epochs * steps_per_epoch,
+        pct_start=0.2,
     )
     history: list[dict[str, float]] = []
     best = copy.deepcopy(objective.network.state_dict())
@@ -123,6 +129,19 @@ def fit(
     measured = [row for row in history if "selection" in row]
     chosen = max(measured, key=lambda row: (row["selection"], row["epoch"]))
     return Fitted(tuple(history), int(chosen["epoch"]))
+
+
+def _parameter_groups(objective: Objective, how: Optimisation) -> list[dict[str, Any]]:
+    """The network's head, and all the rest, each with its learning rate."""
+    head = {id(p) for name, p in objective.network.named_parameters() if name.startswith("head.")}
+    trained = [p for p in objective.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if id(p) not in head], "lr": how.learning_rate},
+        {
+            "params": [p for p in trained if id(p) in head],
+            "lr": how.learning_rate * how.head_factor,
+        },
+    ]
 
 
 class _Steps:
@@ -185,15 +204,7 @@ def _own_rows(batch: Batch) -> Batch:
     """The part of a batch that belongs to this process."""
     if _world_size() == 1:
         return batch
-    rows = torch.arange(_rank(), len(batch.labels), _world_size())
-    return Batch(
-        volumes={name: volume[rows] for name, volume in batch.volumes.items()},
-        present={name: present[rows.numpy()] for name, present in batch.present.items()},
-        roi=batch.roi[rows],
-        weights=batch.weights[rows],
-        regions=batch.regions[rows],
-        labels=batch.labels[rows],
-    )
+    return batch[range(_rank(), len(batch.labels), _world_size())]
 
 
 def _shown(batches: Iterator[Batch], steps: int, title: str, epoch: int) -> Iterator[Batch]:

@@ -11,9 +11,11 @@ from torch import Tensor
 from REACTKDLib.networks.student import Student, StudentOutput
 
 from .batches import DOSED_CT, Batch
-from .losses import NetworkView, TeacherView, pool_regions
+from .losses import NetworkView, pool_regions
+from .networks.swin_student import SwinStudent
 from .networks.teacher import Teacher
 
+AnyStudent = Student | SwinStudent
 Network = Student | Teacher
 
 
@@ -47,26 +49,6 @@ def view_of(
     )
 
 
-def teacher_view(teacher: Teacher, batch: Batch, dosed: bool) -> TeacherView:
-    """What a teacher, in evaluation mode, says of every row that completes one of its branches."""
-    read = [
-        tuple(
-            name
-            for branch in teacher.branches_for(batch.names(row, tuple(batch.present)))
-            for name in teacher.spec.branches[branch]
-        )
-        for row in range(len(batch.labels))
-    ]
-    present = torch.tensor([bool(names) for names in read], device=batch.labels.device)
-    with torch.no_grad():
-        # Rows without an answer go through as CT alone, and nobody reads what comes out.
-        first = next((names for names in read if names), None)
-        if first is None:
-            raise ValueError("No row of the batch completes a branch of the teacher.")
-        view = view_of(teacher, batch, [tuple(dict.fromkeys(n or first)) for n in read], dosed)
-    return TeacherView(**vars(view), present=present)
-
-
 @dataclass(frozen=True, eq=False)
 class Cells:
     """Pooling weights (N, 1, k', j', i') and regions (N, R, k', j', i') on a feature grid."""
@@ -79,4 +61,6 @@ def batch_cells(network: Network, batch: Batch) -> Cells:
     """A batch's weights and regions on the feature grid of a network."""
     weights = network.cells(batch.weights)
     weights = weights / weights.sum(dim=(2, 3, 4), keepdim=True)
+    if batch.regions.shape[1] == 0:  # average pooling refuses a volume without channels
+        return Cells(weights, weights[:, :0])
     return Cells(weights, network.cells(batch.regions * batch.roi))

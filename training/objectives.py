@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from REACTKDLib.networks.student import Student
-
+from .answers import Answers
 from .batches import Batch
 from .engine import Objective
-from .forward import teacher_view, view_of
-from .losses import Distillation, focal_loss
+from .forward import AnyStudent, view_of
+from .losses import Distillation, NetworkView, cell_loss, focal_loss
 from .networks.teacher import Teacher
 
 
@@ -34,24 +33,30 @@ class TeacherObjective(Objective):
 
     ``dosed`` : its CT is the one at the drawn dose. A branch is left out with probability
     ``branch_dropout`` as long as another remains, so that the teacher answers for a patient who has
-    one tracer alone.
+    one tracer alone. ``cells`` weighs :func:`~.losses.cells.cell_loss`.
     """
 
     def __init__(
-        self, network: Teacher, loss: LabelLoss, dosed: bool, branch_dropout: float
+        self,
+        network: Teacher,
+        loss: LabelLoss,
+        dosed: bool,
+        branch_dropout: float,
+        cells: float = 0.0,
     ) -> None:
         super().__init__()
         self.network: Teacher = network
         self.loss, self.dosed, self.branch_dropout = loss, dosed, branch_dropout
+        self.cells = cells
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``label``."""
+        """``label`` and, with a weight, ``cells``."""
         kept = list(self.network.encoders)
         if len(kept) > 1 and torch.rand(()) < self.branch_dropout:
             kept = [kept[int(torch.randint(len(kept), ()))]]
         names = [self._names(batch, row, kept) for row in range(len(batch.labels))]
         view = view_of(self.network, batch, names, self.dosed)
-        return {"label": self.loss(view.logits, batch.labels)}
+        return _label_terms(self, view, batch)
 
     def _names(self, batch: Batch, row: int, kept: Sequence[str]) -> tuple[str, ...]:
         """Modalities that a row shows: of the branches kept, or of all if it has none of them."""
@@ -61,12 +66,17 @@ class TeacherObjective(Objective):
         return tuple(dict.fromkeys(read))
 
 
-@dataclass(frozen=True)
-class TeacherEntry:
-    """A trained teacher; ``dosed`` as in :class:`TeacherObjective`."""
-
-    network: Teacher
-    dosed: bool
+def _label_terms(
+    objective: TeacherObjective | StudentObjective, view: NetworkView, batch: Batch
+) -> dict[str, Tensor]:
+    """``label`` and, with a weight, ``cells``."""
+    terms = {"label": objective.loss(view.logits, batch.labels)}
+    if objective.cells:
+        network = objective.network
+        lesion = network.cells(batch.lesion)
+        dense = cell_loss(network.head, view.features, view.weights, lesion, batch.labels)
+        terms["cells"] = objective.cells * dense
+    return terms
 
 
 @dataclass(frozen=True)
@@ -85,31 +95,30 @@ class StudentObjective(Objective):
     """A student learns from labels and from its teachers, with modality dropout.
 
     A case that has none of the drawn modalities shows its CT. The student reads the CT at the drawn
-    dose; so do teachers that are ``dosed``, the others read it as it is. Teachers are frozen and
-    not part of the module's state.
+    dose; so did teachers that are ``dosed``, the others read it as it is. The teachers' answers are
+    not part of the module's state. ``cells`` as for the teachers.
     """
 
     def __init__(
         self,
-        network: Student,
+        network: AnyStudent,
         distillation: Distillation,
-        teachers: Sequence[TeacherEntry],
+        teachers: Sequence[Answers],
         loss: LabelLoss,
         dropout: ModalityDropout,
+        cells: float = 0.0,
     ) -> None:
         super().__init__()
-        self.network: Student = network
+        self.network: AnyStudent = network
         self.distillation = distillation
-        self.loss, self.dropout = loss, dropout
-        self._teachers = tuple(teachers)  # a tuple is not registered as modules
-        for entry in self._teachers:
-            entry.network.eval().requires_grad_(False)
+        self.loss, self.dropout, self.cells = loss, dropout, cells
+        self._teachers = tuple(teachers)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``label`` and the terms of the distillation."""
+        """``label``, ``cells`` with a weight, and the terms of the distillation."""
         wanted = self.dropout.draw()
         names = [batch.names(row, wanted) or ("ct",) for row in range(len(batch.labels))]
         view = view_of(self.network, batch, names, dosed=True)
-        teachers = [teacher_view(t.network, batch, t.dosed) for t in self._teachers]
-        terms = self.distillation(view, teachers, batch.labels)
-        return {"label": self.loss(view.logits, batch.labels)} | terms
+        teachers = [teacher.view(batch).centred() for teacher in self._teachers]
+        terms = self.distillation(view.centred(), teachers, batch.labels)
+        return _label_terms(self, view, batch) | terms

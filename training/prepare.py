@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ from REACTKDLib.types import Study
 
 from .cohort import sample_case_parameters, simulate_cohort_case
 from .manifest import Cohort, CohortCase, study_files
+
+#: Label of a case that has none: fit for segmentation, not for a class.
+UNLABELLED = -1
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ class PreparedCase:
     ``roi``, ``lesion``, ``near`` : how much of each voxel belongs to the region of interest, to
     lesions, to lesions and their surroundings, 0..1. ``regions`` uint8, the region that fills most
     of the voxel, 1.. for ``region_ids``, 0 none. ``responsible`` : where a simulated case shows its
-    grade, or None. ``label`` index of the class. ``statistics`` for the model package's ranges.
+    grade, or None. ``label`` index of the class, or :data:`UNLABELLED`. ``statistics`` for the
+    model package's ranges.
     """
 
     patient: str
@@ -82,6 +86,13 @@ class PreparedCase:
     regions: np.ndarray | None = None
     region_ids: tuple[str, ...] = ()
     responsible: np.ndarray | None = None
+
+    @cached_property
+    def crop_centres(self) -> np.ndarray:
+        """Voxels (n, 3) around which crops are drawn: those that a lesion fills for the greater
+        part; without one, those of the region of interest."""
+        voxels = np.argwhere(self.lesion > 0.5)
+        return voxels if len(voxels) else np.argwhere(self.roi > 0.5)
 
 
 def prepare_simulated(
@@ -97,15 +108,16 @@ def prepare_simulated(
 def prepare_cohort(
     preparation: Preparation, cohort: Cohort, cache: Path, workers: int = 2
 ) -> list[PreparedCase]:
-    """Read and prepare the labelled cases of a manifest, or take them from ``cache``.
+    """Read and prepare the cases of a manifest, or take them from ``cache``. Those of a cohort that
+    was read without a label schema have the label :data:`UNLABELLED`.
 
     Raises
     ------
     ReactKDError : as the stages of the pipeline, for the first case that cannot be used.
     """
-    labels = cohort.labels
+    labels = [UNLABELLED] * len(cohort.cases) if cohort.schema is None else cohort.labels
     names = {
-        f"{case.case_id}_{_file_stamp(case)}": (case, label)
+        f"{case.case_id.replace('/', '_')}_{_file_stamp(case, label)}": (case, label)
         for case, label in zip(cohort.cases, labels, strict=True)
     }
     one = partial(_prepare_listed, preparation)
@@ -222,12 +234,14 @@ def _responsible(case: SimulatedCase, spec: ModelSpec) -> np.ndarray:
     return occupancy(mask, case.ct.geometry, grid, factor, 2)[1].astype(np.float16)
 
 
-def _file_stamp(case: CohortCase) -> str:
-    """Digest of the paths, sizes and times of a case's files: a changed file is prepared anew."""
+def _file_stamp(case: CohortCase, label: int) -> str:
+    """Digest of a case's name and label and of the paths, sizes and times of its files: what has
+    changed is prepared anew."""
     files = study_files(case)
     paths = [files.ct, *files.segmentation, *files.pet.values()]
     stamps = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
-    return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:8]
+    text = json.dumps([case.case_id, label, stamps])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _load(path: Path) -> PreparedCase:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,28 @@ from safetensors.torch import load_file, save_file
 from REACTKDLib.networks.onednn import use_onednn
 from REACTKDLib.networks.student import Student
 
-from .batches import crop_batches, whole_case
+from .answers import Answers, TeacherEntry, answers_of
+from .baselines import feature_matrix, logistic_logits, modalities_of
+from .batches import crop_batches
 from .engine import Fitted, Objective, Optimisation, fit
-from .evaluation.discrimination import macro_auc
-from .evaluation.localisation import attention_mass, pointing_game
+from .evaluation.calibration import fit_temperature
+from .evaluation.discrimination import macro_auc, macro_auc_interval
 from .evaluation.results import write_json
-from .folds import split_units
-from .forward import Network, view_of
-from .label_schema import SCHEMAS
+from .faithfulness import faithfulness_scores
+from .forward import AnyStudent, Network
 from .losses import make_distillation
-from .manifest import read_manifest
+from .measure import Table, explain_tests, logits_by_modalities, logits_of, mean_pooled, rounded
+from .networks.lora import LoraSpec, merge_lora
+from .networks.swin_student import SwinStudent, SwinStudentSpec
 from .networks.teacher import Teacher, TeacherSpec
-from .objectives import ModalityDropout, StudentObjective, TeacherEntry, TeacherObjective
-from .prepare import Preparation, PreparedCase, prepare_cohort, prepare_simulated
-from .study_configuration import StudyConfiguration
+from .objectives import ModalityDropout, StudentObjective, TeacherObjective
+from .prepare import PreparedCase
+from .pretrained_encoder import load_encoder
+from .segmentation_pretraining import pretrain_encoder
+from .study_cases import EXTERNAL, INTERNAL, SELECTION, Part, StudyCases
+from .study_configuration import LoraSettings, StudyConfiguration
 
-INTERNAL, EXTERNAL, SELECTION = "internal", "external", "selection"
+WEIGHTS = "student.safetensors"
 
 
 @dataclass(frozen=True)
@@ -51,25 +57,11 @@ class Unit:
     @property
     def file_name(self) -> str:
         """Name of its result file."""
-        stem = "-".join(self.method.lower().split())
+        stem = re.sub(r"[^a-z0-9]+", "-", self.method.lower()).strip("-")
         return f"{stem}_seed{self.seed}_fold{self.fold}.json"
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """The cases of one fold: to train on, to select and calibrate on, to test on."""
-
-    train: list[PreparedCase]
-    selection: list[PreparedCase]
-    test: list[PreparedCase]
-
-    def where(self, wanted: Callable[[PreparedCase], bool]) -> Part:
-        """The cases that are wanted."""
-        lists = (self.train, self.selection, self.test)
-        return Part(*([case for case in cases if wanted(case)] for cases in lists))
-
-
-class Study:
+class Study(StudyCases):
     """The units of a configuration. ``work`` holds tensors, teachers and checkpoints; ``results``
     the finished units; ``device`` where networks are trained."""
 
@@ -81,78 +73,20 @@ class Study:
         device: torch.device,
         workers: int = 2,
     ) -> None:
-        self.configuration = configuration
-        self.settings, self.spec = configuration.settings, configuration.spec
-        self.work, self.results = work, results
-        self.device, self.workers = device, workers
+        super().__init__(configuration, work, workers)
+        self.results, self.device = results, device
 
     def units(self, methods: Sequence[str] = ()) -> Iterator[Unit]:
         """All units, or those of some methods; the first seed and fold of every method first, so
         that a study that is stopped early has compared them all on the same patients."""
-        chosen = methods or list(self.settings.methods)
-        most = max(len(self.settings.methods[name].seeds) for name in chosen)
+        seeds_of = self.settings.seeds
+        chosen = methods or list(seeds_of)
+        most = max(len(seeds_of[name]) for name in chosen)
         for place in range(most):
-            for fold in range(self.settings.folds):
+            for fold in self.settings.fold_numbers:
                 for name in chosen:
-                    seeds = self.settings.methods[name].seeds
-                    if place < len(seeds):
-                        yield Unit(name, seeds[place], fold)
-
-    @property
-    def simulated(self) -> bool:
-        """Whether the images are simulated."""
-        return self.settings.simulated is not None
-
-    @cached_property
-    def internal(self) -> list[PreparedCase]:
-        """Prepared cases of the internal cohort."""
-        return self._prepared(INTERNAL, self.settings.doses.internal)
-
-    @cached_property
-    def external(self) -> list[PreparedCase]:
-        """Prepared cases of the external cohort, none where there is no such cohort."""
-        return self._prepared(EXTERNAL, self.settings.doses.external)
-
-    def _prepared(self, which: str, dose_method: str) -> list[PreparedCase]:
-        preparation = Preparation(
-            self.spec,
-            self.settings.seed,
-            doses=self.settings.doses.photons,
-            dose_method=dose_method,
-        )
-        cache = self.work / "cases"
-        if self.settings.simulated is not None:
-            count = getattr(self.settings.simulated, which)
-            return prepare_simulated(preparation, which, range(count), cache, self.workers)
-        assert self.settings.listed is not None  # the configuration has one of the two
-        manifest = getattr(self.settings.listed, which)
-        if manifest is None:
-            return []
-        cohort = read_manifest(
-            self.configuration.folder / manifest,
-            SCHEMAS[self.settings.listed.schema],
-            folds=self.settings.folds if which == INTERNAL else None,
-            spec=self.spec,
-        )
-        return prepare_cohort(preparation, cohort, cache, self.workers)
-
-    def part(self, fold: int) -> Part:
-        """The cases of one fold; no patient is on two sides."""
-        cases, seed = self.internal, self.settings.seed
-        patients = [case.patient for case in cases]
-        labels = [case.label for case in cases]
-        outer = split_units(patients, labels, self.settings.folds, seed)[fold]
-        inner = split_units(
-            [patients[n] for n in outer.train],
-            [labels[n] for n in outer.train],
-            self.settings.inner_parts,
-            seed,
-        )[0]
-        return Part(
-            train=[cases[outer.train[n]] for n in inner.train],
-            selection=[cases[outer.train[n]] for n in inner.held_out],
-            test=[cases[n] for n in outer.held_out],
-        )
+                    if place < len(seeds_of[name]):
+                        yield Unit(name, seeds_of[name][place], fold)
 
     def result_of(self, unit: Unit) -> dict[str, Any] | None:
         """A finished unit's document; None if there is none for this configuration."""
@@ -177,86 +111,215 @@ class Study:
                 ),
                 len(self.spec.classes),
             ).to(self.device)
-        digest = self.configuration.digest()
-        folder = self.work / "teachers" / f"{name}_fold{fold}_{digest}"
-        weights = folder / "teacher.safetensors"
+        folder = self._teacher_folder(name, fold)
+        weights, kept = folder / "teacher.safetensors", folder / "teacher.json"
         if weights.exists():
             network.load_state_dict(load_file(weights))
-        else:
-            part = self.part(fold).where(lambda case: bool(network.branches_for(case.volumes)))
-            names = tuple(dict.fromkeys(n for b in settings.branches.values() for n in b))
-            objective = TeacherObjective(
-                network, self.settings.loss, settings.dosed, settings.branch_dropout
+            temperature = float(json.loads(kept.read_text(encoding="utf-8"))["temperature"])
+            return TeacherEntry(network.eval(), settings.dosed, temperature)
+        part = self.part(fold).where(lambda case: bool(network.branches_for(case.volumes)))
+        names = tuple(dict.fromkeys(n for b in settings.branches.values() for n in b))
+        objective = TeacherObjective(
+            network, self.settings.loss, settings.dosed, settings.branch_dropout, settings.cells
+        )
+        title = f"{name} teacher, fold {fold}"
+        fitted = self._fit(objective, part, names, settings.optimisation, folder, title)
+        labels, logits = self._tested(network, part.selection, names)
+        temperature = fit_temperature(labels, logits)
+        labels, logits = self._tested(network, part.test, names)
+        document = {
+            "selected_epoch": fitted.selected,
+            "history": fitted.history,
+            "temperature": temperature,
+            "test_macro_auc": vars(macro_auc_interval(labels, logits, self.settings.seed)),
+            "simulated": self.simulated,
+        }
+        folder_of_results = self.results / "teachers"
+        folder_of_results.mkdir(parents=True, exist_ok=True)
+        write_json(folder_of_results / f"{name}_fold{fold}.json", document, indent=None)
+        write_json(kept, document)
+        save_file(network.state_dict(), weights)
+        return TeacherEntry(network.eval(), settings.dosed, temperature)
+
+    def _tested(
+        self, network: Network, cases: Sequence[PreparedCase], names: tuple[str, ...]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (cases,) and logits (cases, classes)."""
+        logits = self._logits(network, cases, names)
+        return np.array([c.label for c in cases]), np.array([logits[c.patient] for c in cases])
+
+    def answers(self, name: str, fold: int) -> Answers:
+        """What a teacher of one fold says of the fold's training cases."""
+        kept = self._teacher_folder(name, fold) / "answers.safetensors"
+        train = self.part(fold).train
+        return answers_of(self.teacher(name, fold), train, self.spec, self.device, kept)
+
+    def _teacher_folder(self, name: str, fold: int) -> Path:
+        return (
+            self.work / "teachers" / f"{name}_fold{fold}_{self.configuration.teacher_digest(name)}"
+        )
+
+    def encoder(self, fold: int) -> Path | None:
+        """File of the CT encoder that students of a fold begin with, pretrained if it is not there
+        yet; None in a study without pretraining."""
+        how = self.settings.pretraining
+        if how is None:
+            return None
+        name = "listed" if how.manifest is not None else f"fold{fold}"
+        folder = self.work / "encoders"
+        kept = folder / f"{name}_{self.configuration.pretraining_digest()}.safetensors"
+        if not kept.exists():
+            cases = self.part(fold).train if how.manifest is None else self.unlabelled(how.manifest)
+            folder.mkdir(parents=True, exist_ok=True)
+            result = pretrain_encoder(
+                cases, how.segmentation, self.spec, self.settings.seed, folder, self.device
             )
-            fitted = self._fit(
-                objective,
-                part,
-                names,
-                settings.optimisation,
-                folder,
-                f"{name} teacher, fold {fold}",
-            )
-            logits = self._logits(network, part.test, names)
-            auc = macro_auc(np.array([c.label for c in part.test]), np.array(list(logits.values())))
-            document = {"selected_epoch": fitted.selected, "history": fitted.history}
-            document |= {"test_macro_auc": auc, "n": len(part.test), "simulated": self.simulated}
-            folder_of_results = self.results / "teachers"
-            folder_of_results.mkdir(parents=True, exist_ok=True)
-            write_json(folder_of_results / f"{name}_fold{fold}.json", document, indent=None)
-            save_file(network.state_dict(), weights)
-        return TeacherEntry(network.eval(), settings.dosed)
+            result.save_encoder(kept)
+        return kept
 
     def run(self, unit: Unit) -> dict[str, Any]:
         """The document of a unit, trained and measured if it is not there yet."""
         done = self.result_of(unit)
         if done is not None:
             return done
-        began = time.monotonic()
-        student, fitted = self._train(unit)
-        part = self.part(unit.fold)
-        use_onednn(student)
-        document = {
+        if unit.method in self.settings.baselines:
+            document = self._baseline(unit)
+        else:
+            document = self._student(unit)
+        document |= {
             "digest": self.configuration.method_digest(unit.method),
             "simulated": self.simulated,
             "method": unit.method,
             "seed": unit.seed,
             "fold": unit.fold,
-            "selected_epoch": fitted.selected,
-            "minutes": round((time.monotonic() - began) / 60, 2),
-            "logits": self._all_logits(student, part),
-            "explanation": self._explanation(student, part),
         }
         (self.results / "units").mkdir(parents=True, exist_ok=True)
         write_json(self.results / "units" / unit.file_name, document, indent=None)
         return document
 
-    def _train(self, unit: Unit) -> tuple[Student, Fitted]:
-        method = self.settings.methods[unit.method]
-        teachers = [self.teacher(name, unit.fold) for name in method.teachers]
+    def _baseline(self, unit: Unit) -> dict[str, Any]:
+        """Logits of a logistic regression, under the modalities that its features need."""
+        names = self.settings.baselines[unit.method]
         part = self.part(unit.fold)
+        key = modalities_of(names, self.spec.modality_names)
+        rows = {
+            which: feature_matrix(
+                {c.patient: self.lesion_features[c.patient] for c in cases}, names
+            )
+            for which, cases in vars(part).items()
+        }
+        labels = np.array([case.label for case in part.train])
+        classes = len(self.spec.classes)
+
+        def table(which: str) -> Table:
+            logits = logistic_logits(rows["train"], labels, rows[which], classes)
+            cases = vars(part)[which]
+            return {c.patient: rounded(row) for c, row in zip(cases, logits, strict=True)}
+
+        return {"logits": {SELECTION: table("selection"), f"{INTERNAL} {key}": table("test")}}
+
+    def _student(self, unit: Unit) -> dict[str, Any]:
+        began = time.monotonic()
+        student, fitted = self._train(unit)
+        part = self.part(unit.fold)
+        reference = mean_pooled(student, part.selection, self.spec, self.device)
+        pooled, explanation = explain_tests(student, part.test, reference, self.spec, self.device)
+        # The first seed's alone are drawn and tested for faithfulness: files and time stay small.
+        first = unit.seed == self.settings.methods[unit.method].seeds[0]
+        if first:
+            explanation |= faithfulness_scores(
+                student,
+                part.test[: self.settings.faithful_cases],
+                reference,
+                self.spec,
+                self.device,
+                self.settings.seed,
+            )
+        return {
+            "selected_epoch": fitted.selected,
+            "minutes": round((time.monotonic() - began) / 60, 2),
+            "logits": self._all_logits(student, part),
+            "pooled": pooled if first else {},
+            "explanation": explanation,
+        }
+
+    def trained(self, unit: Unit) -> AnyStudent | None:
+        """A finished unit's student, if ``work`` still has its weights."""
+        weights = self._student_folder(unit) / WEIGHTS
+        if not weights.exists():
+            return None
+        student = self._new_student(unit)
+        if isinstance(student, SwinStudent):
+            merge_lora(student)
+        student.load_state_dict(load_file(weights))
+        use_onednn(student)
+        return student.eval()
+
+    def _student_folder(self, unit: Unit) -> Path:
+        digest = self.configuration.method_digest(unit.method)
+        return self.work / "students" / f"{unit.file_name[:-5]}_{digest}"
+
+    def _new_student(self, unit: Unit) -> AnyStudent:
+        """The student of a unit before its training."""
+        method = self.settings.methods[unit.method]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(unit.seed * 1009 + unit.fold)
+            if method.lora is not None:
+                return self._lora_student(method.lora, unit.fold)
             spec = dataclasses.replace(self.spec.network, cbam=method.cbam)
             student = Student(self.spec.modality_names, len(self.spec.classes), spec)
+        if (encoder := self.encoder(unit.fold)) is not None:
+            load_encoder(student, encoder, self.spec)
+        return student.to(self.device)
+
+    def _lora_student(self, lora: LoraSettings, fold: int) -> SwinStudent:
+        network = self.spec.network
+        student = SwinStudent(
+            self.spec.modality_names,
+            len(self.spec.classes),
+            SwinStudentSpec(
+                self.settings.teachers[lora.teacher].swin,
+                network.fused_channels,
+                network.attention_ratio,
+                network.attention_kernel,
+                network.dropout,
+            ),
+        )
+        teacher = self.teacher(lora.teacher, fold).network
+        student.load_encoder("ct", teacher.encoders[lora.branch].state_dict())
+        student.freeze_with_lora(LoraSpec(lora.rank, lora.alpha), ["ct"])
+        return student.to(self.device)
+
+    def _train(self, unit: Unit) -> tuple[AnyStudent, Fitted]:
+        method = self.settings.methods[unit.method]
+        teachers = [self.answers(name, unit.fold) for name in method.teachers]
+        part = self.part(unit.fold)
+        student = self._new_student(unit)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(unit.seed * 1009 + unit.fold + 1)
             distillation = make_distillation(
                 method.distillation,
                 method.settings,
-                spec.fused_channels,
-                [t.network.spec.fused_channels for t in teachers],
+                student.head.in_features,
+                [t.channels for t in teachers],
                 len(self.spec.classes),
             )
         objective = StudentObjective(
-            student.to(self.device),
+            student,
             distillation.to(self.device),
             teachers,
             self.settings.loss,
             ModalityDropout(method.modality_sets or self.settings.student.modality_sets),
+            method.cells,
         )
-        digest = self.configuration.method_digest(unit.method)
-        folder = self.work / "students" / f"{unit.file_name[:-5]}_{digest}"
+        folder = self._student_folder(unit)
         title = f"{unit.method}, seed {unit.seed}, fold {unit.fold}"
         optimisation = self.settings.student.optimisation
         fitted = self._fit(objective, part, ("ct",), optimisation, folder, title, unit.seed)
+        if isinstance(student, SwinStudent):
+            merge_lora(student)
+        use_onednn(student)
+        save_file(student.state_dict(), folder / WEIGHTS)
         return student, fitted
 
     def _fit(
@@ -270,11 +333,9 @@ class Study:
         seed: int = 0,
     ) -> Fitted:
         size = min(how.batch_size, len(part.train))
-        labels = np.array([case.label for case in part.selection])
 
         def select() -> float:
-            logits = self._logits(objective.network, part.selection, select_on)  # type: ignore[arg-type]
-            return macro_auc(labels, np.array(list(logits.values())))
+            return macro_auc(*self._tested(objective.network, part.selection, select_on))  # type: ignore[arg-type]
 
         return fit(
             objective,
@@ -295,71 +356,20 @@ class Study:
         cases: Sequence[PreparedCase],
         names: tuple[str, ...],
         photons: float | None = None,
-    ) -> dict[str, list[float]]:
-        """Patient -> logits over the whole case, with those of ``names`` that it has."""
-        return {
-            case.patient: [round(float(v), 5) for v in view.logits[0]]
-            for case, view in self._views(network, cases, names, photons)
-        }
+    ) -> Table:
+        return logits_of(network, cases, names, self.spec, self.device, photons)
 
-    def _views(
-        self,
-        network: Network,
-        cases: Sequence[PreparedCase],
-        names: tuple[str, ...],
-        photons: float | None = None,
-    ) -> Iterator[tuple[PreparedCase, Any]]:
-        network.eval()
-        with torch.inference_mode():
-            for case in cases:
-                batch = whole_case(case, self.spec, self.device, photons)
-                yield case, view_of(network, batch, [batch.names(0, names)], dosed=True)
-
-    def _all_logits(self, student: Student, part: Part) -> dict[str, dict[str, list[float]]]:
+    def _all_logits(self, student: AnyStudent, part: Part) -> dict[str, Table]:
         found = {SELECTION: self._logits(student, part.selection, ("ct",))}
-        for key in self.settings.evaluate:
-            names = tuple(key.split("+"))
-            complete = [case for case in part.test if set(names) <= set(case.volumes)]
-            found[f"{INTERNAL} {key}"] = self._logits(student, complete, names)
+        sets = [tuple(key.split("+")) for key in self.settings.evaluate]
+        by_set = logits_by_modalities(student, part.test, sets, self.spec, self.device)
+        found |= {f"{INTERNAL} {'+'.join(names)}": table for names, table in by_set.items()}
         if self.external:
             found[EXTERNAL] = self._logits(student, self.external, ("ct",))
         for photons in self.settings.doses.photons if self.external else ():
             logits = self._logits(student, self.external, ("ct",), photons)
             found[f"{EXTERNAL} {photons!r}"] = logits
         return found
-
-    def _explanation(self, student: Student, part: Part) -> dict[str, dict[str, float]]:
-        """How well the CT-only explanation of the true class points at the responsible region.
-
-        The map is the exact contribution of every cell, measured from the mean of the selection
-        cases, in the region of interest. Empty for cases whose truth is not known."""
-        pooled = [v.pooled[0] for _, v in self._views(student, part.selection, ("ct",))]
-        reference = torch.stack(pooled).mean(dim=0)
-        weight = student.head.weight.detach()
-        spacing = [
-            s * n
-            for s, n in zip(
-                self.spec.grid.spacing_mm[::-1], self.spec.network.total_stride, strict=True
-            )
-        ]
-        mass, hit = {}, {}
-        known = [case for case in part.test if case.responsible is not None]
-        for case, view in self._views(student, known, ("ct",)):
-            others = [c for c in range(len(weight)) if c != case.label]
-            contrast = weight[case.label] - weight[others].mean(dim=0)
-            density = torch.einsum(
-                "c,ckji->kji", contrast, view.features[0] - reference[:, None, None, None]
-            )
-            share = (density * view.weights[0, 0]).cpu().numpy()
-            truth = torch.tensor(np.asarray(case.responsible, dtype=np.float32))[None, None]
-            region = student.cells(truth)[0, 0].numpy() > 0.5
-            domain = view.weights[0, 0].cpu().numpy() > 0
-            if region.any():
-                mass[case.patient] = round(attention_mass(share, region & domain, domain=domain), 5)
-                hit[case.patient] = pointing_game(
-                    share, region & domain, (spacing[0], spacing[1], spacing[2]), domain=domain
-                )
-        return {"attention mass": mass, "pointing game": hit}
 
 
 def run_units(study: Study, units: Sequence[Unit], minutes: float | None = None) -> int:

@@ -13,12 +13,14 @@ from REACTKDLib.errors import OptionError
 from REACTKDLib.model_package import ModelSpec, spec_from_section
 from REACTKDLib.typed_json import FieldError, build
 
+from .baselines import feature_names
 from .batches import CropSettings
 from .engine import Optimisation
 from .label_schema import SCHEMAS
 from .losses import DISTILLATIONS
 from .networks.swin import SwinSpec
 from .objectives import LabelLoss
+from .segmentation_pretraining import SegmentationSettings
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,10 @@ class DoseSettings:
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """Shape and training of one teacher (see ``networks.teacher`` and ``objectives``)."""
+    """Shape and training of one teacher (see ``networks.teacher`` and ``objectives``).
+
+    ``cells`` weighs the supervision of single cells by the lesion masks beside the case's label.
+    """
 
     branches: Mapping[str, tuple[str, ...]]
     swin: SwinSpec
@@ -60,6 +65,7 @@ class TeacherSettings:
     dosed: bool
     branch_dropout: float
     optimisation: Optimisation
+    cells: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,35 @@ class StudentSettings:
 
 
 @dataclass(frozen=True)
+class PretrainingSettings:
+    """The CT encoder of students first learns to segment organ and lesions (``segmentation``): on
+    the training cases of the fold, or on those of ``manifest`` (relative to the configuration),
+    such as LiTS17, which needs no labels."""
+
+    segmentation: SegmentationSettings
+    manifest: str | None = None
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """``teacher`` and ``branch`` whose encoder is taken; ``rank`` and ``alpha`` of the updates."""
+
+    teacher: str
+    branch: str
+    rank: int = 4
+    alpha: float = 16.0
+
+
+@dataclass(frozen=True)
 class MethodSettings:
     """One line of the comparison: a distillation with its settings, its teachers, its seeds.
 
     ``modality_sets`` replaces those of the student (an ablation of modality dropout); without
-    ``cbam`` the student has no attention block.
+    ``cbam`` the student has no attention block. ``cells`` weighs the supervision of single cells by
+    the lesion masks, which no method but a control has. ``lora`` names a teacher's branch that
+    reads the CT alone: the student then has Swin encoders of that teacher's shape, its CT encoder
+    is that branch's, frozen but for low-rank updates; encoders of other modalities are trained
+    whole.
     """
 
     distillation: str
@@ -84,6 +114,8 @@ class MethodSettings:
     settings: Mapping[str, Any] = field(default_factory=dict)
     modality_sets: Mapping[str, float] | None = None
     cbam: bool = True
+    cells: float = 0.0
+    lora: LoraSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -91,9 +123,12 @@ class StudySettings:
     """All of a study but the model's specification.
 
     The cases are either ``simulated`` or ``listed`` in manifests.
-    ``folds`` of the internal cohort; within the training part of each, one of ``inner_parts`` parts
-    selects the epoch and fits the temperature. The test part is never selected on. ``evaluate``
-    lists the modality sets that the internal test measures.
+    ``folds`` of the internal cohort, split ``repeats`` times; within the training part of each, one
+    of ``inner_parts`` parts selects the epoch and fits the temperature. The test part is never
+    selected on. ``evaluate`` lists the modality sets that the internal test measures. ``baselines``
+    : name -> features of :mod:`training.baselines` for a logistic regression, of listed cohorts.
+    ``faithful_cases`` : on how many test cases of a method's first seed the explanation is tested
+    for faithfulness; each takes about thirty passes.
     """
 
     name: str
@@ -109,6 +144,26 @@ class StudySettings:
     methods: Mapping[str, MethodSettings]
     simulated: SimulatedCohorts | None = None
     listed: ListedCohorts | None = None
+    repeats: int = 1
+    baselines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    faithful_cases: int = 6
+    pretraining: PretrainingSettings | None = None
+
+    @property
+    def fold_numbers(self) -> range:
+        """Folds of all repeats: number ``repeat * folds + fold``."""
+        return range(self.folds * self.repeats)
+
+    @property
+    def seeds(self) -> Mapping[str, tuple[int, ...]]:
+        """Seeds of every method; a baseline has one, it draws nothing."""
+        methods = {name: method.seeds for name, method in self.methods.items()}
+        return methods | dict.fromkeys(self.baselines, (0,))
+
+
+#: Parts of a configuration that change no teacher.
+_STUDENTS_ONLY = ("student", "evaluate", "methods", "baselines", "pretraining", "faithful_cases")
+_NOT_OF_TEACHERS = ("name", "teachers", *_STUDENTS_ONLY)
 
 
 @dataclass(frozen=True)
@@ -122,12 +177,27 @@ class StudyConfiguration:
 
     def digest(self, *parts: str) -> str:
         """Digest of the document without the methods, and of ``parts``: what a result rests on."""
-        common = {key: value for key, value in self.document.items() if key != "methods"}
+        common = {k: v for k, v in self.document.items() if k not in ("methods", "baselines")}
         text = json.dumps([common, parts], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def teacher_digest(self, name: str) -> str:
+        """Digest of what the teacher ``name`` rests on; students and methods do not count."""
+        common = {k: v for k, v in self.document.items() if k not in _NOT_OF_TEACHERS}
+        text = json.dumps([common, self.document["teachers"][name]], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def pretraining_digest(self) -> str:
+        """Digest of what a pretrained encoder rests on."""
+        keys = ("seed", "spec", "simulated", "listed", "folds", "inner_parts", "pretraining")
+        text = json.dumps([self.document.get(key) for key in keys], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
     def method_digest(self, name: str) -> str:
-        """As :meth:`digest` for the results of one method; its list of seeds does not count."""
+        """As :meth:`digest` for the results of one method or baseline; its list of seeds does not
+        count."""
+        if name in self.settings.baselines:
+            return self.digest(json.dumps(self.document["baselines"][name]))
         method = {k: v for k, v in self.document["methods"][name].items() if k != "seeds"}
         return self.digest(json.dumps(method, sort_keys=True))
 
@@ -178,6 +248,13 @@ def _check(settings: StudySettings, spec: ModelSpec, where: str) -> None:
         refuse('give either "simulated" or "listed" cohorts.')
     if settings.listed is not None and settings.listed.schema not in SCHEMAS:
         refuse(f"no label schema {settings.listed.schema!r}; there are {sorted(SCHEMAS)}.")
+    if settings.baselines and settings.listed is None:
+        refuse("baselines are measured on listed patients.")
+    if twice := sorted(set(settings.baselines) & set(settings.methods)):
+        refuse(f"{twice} are methods and baselines.")
+    for name, features in settings.baselines.items():
+        if unknown := sorted(set(features) - set(feature_names(spec.modality_names))):
+            refuse(f"baseline {name}: unknown features {unknown}.")
     known = set(spec.modality_names)
     for name, teacher in settings.teachers.items():
         for branch, modalities in teacher.branches.items():
@@ -192,6 +269,13 @@ def _check(settings: StudySettings, spec: ModelSpec, where: str) -> None:
         if not method.seeds or len(set(method.seeds)) < len(method.seeds):
             refuse(f"method {method_name}: seeds {method.seeds}.")
         sets.append(method.modality_sets or {})
+        if method.lora is not None:
+            source = settings.teachers.get(method.lora.teacher)
+            if source is None or source.branches.get(method.lora.branch) != ("ct",):
+                refuse(
+                    f"method {method_name}: {method.lora.teacher!r} has no branch "
+                    f"{method.lora.branch!r} that reads the CT alone."
+                )
     for each in sets:
         for key in each:
             if unknown := sorted(set(key.split("+")) - known):

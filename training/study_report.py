@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import subprocess
 from pathlib import Path
@@ -12,16 +13,17 @@ import torch
 
 from REACTKDLib import __version__
 
-from .aggregate import REFERENCE, calibrated, study_results
-from .evaluation.bootstrap import Estimate
-from .evaluation.calibration import ReliabilityBin, reliability_table
-from .evaluation.figures import dose_figure, png, reliability_figure
-from .evaluation.html_report import FlowStep, ReportContent, ReportFigure, write_report
+from .aggregate import CT, THRESHOLDS, explanation_title, study_results
+from .evaluation.html_report import FlowStep, ReportContent, write_report
 from .evaluation.results import Results, Row, write_json, write_results
 from .study import EXTERNAL, INTERNAL, Study
+from .study_attention import attention_panels
+from .study_figures import Runs, reliability, study_figures
+from .study_runs import COVERAGE, finished_runs
+from .study_tables import delong_rows, readme_table
 
-#: At most this many lines in one figure.
-_LINES = 7
+#: Rows of the report's section on calibration begin with one of these.
+_CALIBRATION = ("Brier", "expected calibration", "coverage", "mean size", "abstained")
 
 
 def write_study(study: Study) -> Results:
@@ -33,35 +35,9 @@ def write_study(study: Study) -> Results:
     write_results(folder / "results.json", results)
     write_json(folder / "configuration.json", study.configuration.document)
     write_json(folder / "environment.json", _environment(study))
-    write_report(folder / "report.html", _content(study, results))
-    print(summary(results))
+    write_report(folder / "report.html", report_content(study, results))
+    print(readme_table(results))
     return results
-
-
-def summary(results: Results) -> str:
-    """The main figures as a Markdown table: CT alone inside and outside, and the explanation."""
-    columns = {
-        "internal CT, macro AUC": (f"{INTERNAL}, ct", "macro AUC"),
-        "external CT, macro AUC": (EXTERNAL, "macro AUC"),
-        "gain, internal CT": (f"{INTERNAL}, ct", f"macro AUC, gain over {REFERENCE}"),
-        "attention mass": (f"{INTERNAL}, ct", "attention mass in the responsible region"),
-    }
-    lines = [
-        f"| method{' (simulated)' if results.simulated else ''} | "
-        + " | ".join(columns)
-        + " | seeds |",
-        "|---" * 6 + "|",
-    ]
-    for method in dict.fromkeys(row.method for row in results.rows):
-        own = {r.metric + r.cohort: r for r in results.rows if r.method == method and not r.dose}
-        cells = [_cell(own.get(metric + cohort)) for cohort, metric in columns.values()]
-        seeds = max((len(r.seeds) for r in own.values()), default=0)
-        lines.append(f"| {method} | " + " | ".join(cells) + f" | {seeds} |")
-    return "\n".join(lines)
-
-
-def _cell(row: Row | None) -> str:
-    return f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f}, n = {row.n})" if row else ""
 
 
 def _environment(study: Study) -> dict[str, Any]:
@@ -83,70 +59,71 @@ def _environment(study: Study) -> dict[str, Any]:
     }
 
 
-def _content(study: Study, results: Results) -> ReportContent:
-    settings = study.settings
-    done = [unit for unit in study.units() if study.result_of(unit) is not None]
-    explanation = tuple(r for r in results.rows if "responsible region" in r.metric)
-    calibration = tuple(r for r in results.rows if r.metric == "Brier score")
+def report_content(study: Study, results: Results) -> ReportContent:
+    """What ``report.html`` shows.
+
+    Its tables have all figures by CT alone, inside and outside as acquired; other modalities and
+    doses are in its figures, and in ``results.json``.
+    """
+    runs = finished_runs(study)
+    attention = attention_panels(study)
+    titles = {
+        explanation_title(n) for own in runs.values() for d in own for n in d.get("explanation", ())
+    }
+    inside = f"{INTERNAL}, ct"
+    rows = [r for r in results.rows if r.cohort in (inside, EXTERNAL) and r.dose is None]
+    explanation = [row for row in rows if row.metric in titles]
+    calibration = [row for row in rows if row.metric.startswith(_CALIBRATION)]
     others = {*explanation, *calibration}
-    folds = sorted({unit.fold for unit in done})
+    main = [row for row in rows if row not in others] + list(delong_rows(study, runs))
+    figures = study_figures(study, runs, results)
     return ReportContent(
-        title=f"Study {settings.name}",
-        results=Results(tuple(r for r in results.rows if r not in others), results.simulated),
-        configuration={
-            "seed": str(settings.seed),
-            "folds": str(settings.folds),
-            "students finished": f"{len(done)} of {len(list(study.units()))}",
-            "digest": study.configuration.digest(),
-        },
-        flow=(
-            FlowStep("cases of the internal cohort", len(study.internal)),
-            FlowStep(f"of these tested, in folds {folds}", _tested(results)),
-            FlowStep("cases of the external cohort, all tested", len(study.external)),
-        ),
-        figures=tuple(_figures(results, len(study.external))),
-        calibration=calibration,
-        calibration_figures=tuple(_reliability(study)),
-        explanation=explanation,
+        title=f"Study {study.settings.name}{' (simulated data)' if study.simulated else ''}",
+        results=Results(tuple(_named(row, study.simulated) for row in main), study.simulated),
+        configuration=_configuration(study, attention if isinstance(attention, str) else "shown"),
+        flow=_flow(study, runs),
+        figures=[*figures, *(attention if isinstance(attention, list) else [])],
+        calibration=[_named(row, study.simulated) for row in calibration],
+        calibration_figures=reliability(study, runs),
+        explanation=[_named(row, study.simulated) for row in explanation],
         answers={},
     )
 
 
-def _tested(results: Results) -> int:
-    return max((r.n for r in results.rows if r.cohort == f"{INTERNAL}, ct"), default=0)
+def _named(row: Row, simulated: bool) -> Row:
+    """The row as a table shows it, which a reader may copy out of the report."""
+    cohort = f"simulated {row.cohort}" if simulated else row.cohort
+    return dataclasses.replace(row, cohort=cohort)
 
 
-def _figures(results: Results, external: int) -> list[ReportFigure]:
-    curves: dict[str, dict[float, Estimate]] = {}
-    for row in results.rows:
-        if row.cohort == EXTERNAL and row.dose and row.metric == "macro AUC":
-            estimate = Estimate(row.value, row.low, row.high, row.n)
-            curves.setdefault(row.method, {})[row.dose] = estimate
-    if not curves:
-        return []
-    shown = dict(list(curves.items())[:_LINES])
-    figure = dose_figure(shown, "macro AUC", simulated=results.simulated)
-    kind = "simulated cohort" if results.simulated else "cohort"
-    caption = f"External {kind} at falling simulated dose, n = {external}, 95 % intervals."
-    return [ReportFigure(caption, png(figure))]
+def _configuration(study: Study, attention: str) -> dict[str, str]:
+    settings, units = study.settings, list(study.units())
+    done = sum(study.result_of(unit) is not None for unit in units)
+    low, high = THRESHOLDS[0], THRESHOLDS[-1]
+    return {
+        "images": "simulated" if study.simulated else "of patients",
+        "seed": str(settings.seed),
+        "folds": f"{settings.folds}, repeated {settings.repeats} times"
+        if settings.repeats > 1
+        else str(settings.folds),
+        "students finished": f"{done} of {len(units)}",
+        "digest": study.configuration.digest(),
+        "net benefit": f"thresholds {low:g} to {high:g}: a choice, no clinical recommendation",
+        "prediction sets": f"{COVERAGE:.0%} promised, calibrated on each student's selection cases;"
+        " epoch and temperature were chosen on these too, so the promise holds only nearly",
+        "DeLong's test": "mean probabilities of the seeds, differences averaged over folds;"
+        " Holm's correction over all its rows",
+        "attention figure": attention,
+    }
 
 
-def _reliability(study: Study) -> list[ReportFigure]:
-    """Reliability of the first seed and fold of the first methods, internal CT."""
-    labels = {case.patient: case.label for case in study.internal}
-    tables: dict[str, tuple[ReliabilityBin, ...]] = {}
-    count = 0
-    for unit in study.units():
-        document = study.result_of(unit)
-        if document is None or unit.method in tables or len(tables) >= 2:
-            continue
-        table = calibrated(document, labels)["probabilities"][f"{INTERNAL} ct"]
-        truth = np.array([labels[patient] for patient in table])
-        tables[unit.method] = reliability_table(truth, np.array(list(table.values())))
-        count = len(truth)
-    if not tables:
-        return []
+def _flow(study: Study, runs: Runs) -> list[FlowStep]:
     kind = "simulated cases" if study.simulated else "cases"
-    caption = f"Reliability of CT alone, one fold and seed, n = {count} {kind}."
-    figure = reliability_figure(tables, simulated=study.simulated)
-    return [ReportFigure(caption, png(figure))]
+    documents = [document for own in runs.values() for document in own]
+    tested = {patient for d in documents for patient in d["probabilities"].get(CT, ())}
+    folds = sorted({document["fold"] for document in documents})
+    return [
+        FlowStep(f"{kind} of the internal cohort", len(study.internal)),
+        FlowStep(f"of these tested, in folds {folds}", len(tested)),
+        FlowStep(f"{kind} of the external cohort, all tested", len(study.external)),
+    ]

@@ -97,15 +97,31 @@ class Student(nn.Module):
             raise ValueError(
                 f"Modalities {sorted(volumes)} given; the network has {self.modalities}."
             )
-        cells = None if roi is None else roi_pyramid(roi, self.strides)[-1]
-        branches, attentions = [], []
-        for name in self.modalities:  # a fixed order, so that sums do not depend on the caller's
-            if name in volumes:
-                deepest = self.encoders[name](volumes[name], roi)
-                branch, attention = self.cbam(self.projections[name](self.dropout(deepest)), cells)
-                branches.append(branch)
-                attentions.append(attention)
-        return torch.sigmoid(sum(branches)), torch.stack(attentions).mean(dim=0)
+        cells = None if roi is None else self.inside(roi)
+        # A fixed order, so that sums do not depend on the caller's.
+        found = [
+            self.branch(name, volumes[name], roi, cells)
+            for name in self.modalities
+            if name in volumes
+        ]
+        attention = torch.stack([attention for _, attention in found]).mean(dim=0)
+        return torch.sigmoid(torch.stack([branch for branch, _ in found]).sum(dim=0)), attention
+
+    def inside(self, roi: Tensor) -> Tensor:
+        """How much every cell of the feature map belongs to a region of interest, the last level of
+        :func:`~.segresnet.roi_pyramid`."""
+        return roi_pyramid(roi, self.strides)[-1]
+
+    def branch(
+        self, name: str, volume: Tensor, roi: Tensor | None, cells: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """One modality's part of the sum under the sigmoid, and its spatial attention.
+
+        ``cells`` : :meth:`inside` of ``roi``, None without it.
+        """
+        deepest = self.encoders[name](volume, roi)
+        branch, attention = self.cbam(self.projections[name](self.dropout(deepest)), cells)
+        return branch, attention
 
     def forward(
         self,

@@ -24,6 +24,7 @@ from .parameters import (
     Signs,
     grade_of,
 )
+from .plant import PlantedCase, PlantedLesion, PlantingTruth, plant_lesions
 
 __all__ = [
     "GRADES",
@@ -32,12 +33,16 @@ __all__ = [
     "Cyst",
     "Lesion",
     "LesionTruth",
+    "PlantedCase",
+    "PlantedLesion",
+    "PlantingTruth",
     "Scanner",
     "Signs",
     "SimulatedCase",
     "SimulationTruth",
     "demo_parameters",
     "grade_of",
+    "plant_lesions",
     "simulate_case",
     "write_case",
 ]

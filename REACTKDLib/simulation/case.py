@@ -133,7 +133,7 @@ def simulate_case(
 
     ct = render_ct(scene, grid, rng("ct"))
     liver = scene.anatomy.liver.over(grid) < 0
-    lesion_ids, rim_ids = _lesion_masks(scene.lesions, liver, grid)
+    lesion_ids, rim_ids = lesion_masks(scene.lesions, liver, grid)
     labels = np.where(lesion_ids > 0, LESION.label, np.where(liver, LIVER.label, 0)).astype(
         np.uint8
     )
@@ -152,7 +152,7 @@ def simulate_case(
                 number,
                 lesion.centre_ras,
                 float(np.count_nonzero(lesion_ids == number)) * grid.voxel_volume_ml,
-                _evidence(lesion),
+                evidence_regions(lesion),
             )
             for number, lesion in enumerate(scene.lesions, 1)
         ),
@@ -192,9 +192,13 @@ def build_scene(parameters: CaseParameters) -> Scene:
     return Scene(parameters, anatomy, tuple(lesions), cysts, texture)
 
 
-def _lesion_masks(
+def lesion_masks(
     lesions: Sequence[LesionFields], liver: np.ndarray, grid: Geometry
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Lesion and rim ids, uint8 (k, j, i), at the voxel centres of ``grid``: 0 or 1, 2, ...
+
+    ``liver`` is bool (k, j, i), the liver with its lesions; neither mask leaves it.
+    """
     ids, rims = np.zeros(grid.array_shape, np.uint8), np.zeros(grid.array_shape, np.uint8)
     for number, lesion in enumerate(lesions, 1):
         drawn = lesion.shape.on(grid)
@@ -207,6 +211,7 @@ def _lesion_masks(
     return ids, rims
 
 
-def _evidence(lesion: LesionFields) -> tuple[str, ...]:
+def evidence_regions(lesion: LesionFields) -> tuple[str, ...]:
+    """Regions that show evidence of the grade, as in :class:`LesionTruth`."""
     signs = lesion.parameters.signs
     return ("lesion", "rim") if signs.capsule_hu > 0 or signs.peritumoral_hu > 0 else ("lesion",)

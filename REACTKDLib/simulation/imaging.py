@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,7 +65,7 @@ def liver_texture(parameters: CaseParameters, liver: Field, rng: np.random.Gener
     return replace(nodular, values=values.astype(np.float32))
 
 
-class _Canvas:
+class Canvas:
     """An image under construction. Later tissue covers earlier tissue, with blurred edges."""
 
     def __init__(self, grid: Geometry, background: float, edge_mm: float) -> None:
@@ -112,7 +112,7 @@ def render_ct(scene: Scene, grid: Geometry, noise_rng: np.random.Generator | Non
     p, anatomy = scene.parameters, scene.anatomy
     kernel = KERNELS[p.scanner.kernel]
     hu, weights = tissue_hu(p), sign_weights(p.delay_s)
-    canvas = _Canvas(grid, _AIR_HU, kernel.psf_mm)
+    canvas = Canvas(grid, _AIR_HU, kernel.psf_mm)
     body = anatomy.fixed["body"]
     canvas.paint(body, hu["skin"])
     canvas.paint(_shrunk(body, 2.0), hu["body"])
@@ -123,11 +123,7 @@ def render_ct(scene: Scene, grid: Geometry, noise_rng: np.random.Generator | Non
     _paint(canvas, anatomy.organs, _AFTER_LIVER, hu)
     for cyst in scene.cysts:
         canvas.paint(cyst, hu["cyst"])
-    for lesion in scene.lesions:
-        gain = lesion.parameters.signs.peritumoral_hu * weights["peritumoral"]
-        canvas.add(lesion.peritumoral, gain)
-    for lesion in scene.lesions:
-        _paint_lesion_ct(canvas, lesion, hu, weights)
+    paint_lesions_ct(canvas, scene.lesions, hu, weights)
     canvas.paint(anatomy.fixed["column"], hu["column"])
     canvas.paint(anatomy.fixed["canal"], hu["canal"])
     for name, marrow in (("vertebrae", "marrow"), ("ribs", "rib_marrow")):
@@ -146,7 +142,7 @@ def _shrunk(shape: Field, depth_mm: float) -> Field:
 
 
 def _paint(
-    canvas: _Canvas,
+    canvas: Canvas,
     shapes: Mapping[str, Field],
     order: Iterable[tuple[str, str]],
     value: Mapping[str, float],
@@ -156,8 +152,25 @@ def _paint(
             canvas.paint(shapes[name], value[tissue])
 
 
+def paint_lesions_ct(
+    canvas: Canvas,
+    lesions: Sequence[LesionFields],
+    hu: Mapping[str, float],
+    weights: Mapping[str, float],
+) -> None:
+    """Paint lesions and what they do to the liver next to them onto a CT of the liver.
+
+    ``hu`` holds ``liver`` and ``necrosis``; ``weights`` are those of :func:`sign_weights`.
+    """
+    for lesion in lesions:
+        gain = lesion.parameters.signs.peritumoral_hu * weights["peritumoral"]
+        canvas.add(lesion.peritumoral, gain)
+    for lesion in lesions:
+        _paint_lesion_ct(canvas, lesion, hu, weights)
+
+
 def _paint_lesion_ct(
-    canvas: _Canvas, lesion: LesionFields, hu: Mapping[str, float], weights: Mapping[str, float]
+    canvas: Canvas, lesion: LesionFields, hu: Mapping[str, float], weights: Mapping[str, float]
 ) -> None:
     signs = lesion.parameters.signs
     contrast = signs.arterial_hu * weights["arterial"] - signs.washout_hu * weights["washout"]
@@ -212,11 +225,11 @@ def render_pet(
     p, anatomy = scene.parameters, scene.anatomy
     suv = tissue_suv(p, tracer)
     offset = dict(p.breathing_offset_mm)[tracer]
-    canvas = _Canvas(grid, 0.0, PET_SPACING_MM[0])
+    canvas = Canvas(grid, 0.0, PET_SPACING_MM[0])
     for name, _ in _TRUNK:
         canvas.paint(anatomy.fixed[name], suv[name])
     moved = _moved(grid, offset)
-    breathing = _Canvas(moved, 0.0, PET_SPACING_MM[0])
+    breathing = Canvas(moved, 0.0, PET_SPACING_MM[0])
     breathing.image = canvas.image
     before = [(name, _PET_TISSUE.get(tissue, tissue)) for name, tissue in _BEFORE_LIVER]
     _paint(breathing, anatomy.organs, before, suv)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ from training_cases import synthetic_case
 from REACTKDLib.errors import OptionError
 from REACTKDLib.model_package import spec_from_section
 from REACTKDLib.networks.student import Student
+from training.answers import Answers, TeacherEntry, answers_of
 from training.batches import DOSED_CT, Batch, CropSettings, crop_batches, whole_case
 from training.engine import CHECKPOINT, METRICS, Optimisation, fit
-from training.forward import batch_cells, teacher_view, view_of
+from training.forward import batch_cells, view_of
 from training.losses import make_distillation
 from training.networks.swin import SwinEncoder, SwinSpec
 from training.networks.teacher import Teacher, TeacherSpec
@@ -26,7 +28,6 @@ from training.objectives import (
     LabelLoss,
     ModalityDropout,
     StudentObjective,
-    TeacherEntry,
     TeacherObjective,
 )
 
@@ -111,20 +112,58 @@ def test_rows_with_different_modalities_are_what_each_gives_alone():
     assert torch.allclose(view.graphs.features[:, 0], expected, atol=1e-5)
 
 
+def answers(entry: TeacherEntry, cases=CASES) -> Answers:
+    with tempfile.TemporaryDirectory() as folder:
+        return answers_of(entry, cases, SPEC, CPU, Path(folder, "answers.safetensors"))
+
+
 def test_a_teacher_answers_where_one_branch_is_complete():
     cases = [synthetic_case(0), synthetic_case(1, ()), synthetic_case(2, ("pet_fdg",))]
     (batch,) = crops(cases)
     network = teacher()
-    view = teacher_view(network, batch, dosed=False)
+    view = answers(TeacherEntry(network, False), cases).view(batch)
     labels = batch.labels.tolist()
     assert view.present.tolist() == [label != 1 for label in labels]
-    row = labels.index(2)
-    cells = batch_cells(network, batch)
+    whole = whole_case(cases[2], SPEC, CPU)
+    cells = batch_cells(network, whole)
     with torch.inference_mode():
-        volumes = {name: batch.volumes[name][[row]] for name in ("ct", "pet_fdg")}
-        alone = network(volumes, batch.roi[[row]], cells.weights[[row]])
-    assert torch.allclose(view.logits[row], alone.logits[0], atol=1e-5)
+        volumes = {name: whole.volumes[name] for name in ("ct", "pet_fdg")}
+        alone = network(volumes, whole.roi, cells.weights)
+    assert torch.allclose(view.logits[labels.index(2)], alone.logits[0], atol=1e-5)
     assert not view.logits.requires_grad
+
+
+def test_answers_are_those_at_the_dose_and_place_that_the_crop_shows(tmp_path):
+    entry = TeacherEntry(teacher(2, {"ct": ("ct",)}), True)
+    kept = tmp_path / "answers.safetensors"
+    found = answers_of(entry, CASES, SPEC, CPU, kept)
+    assert {photons for _, photons in found.tables} == {None, 1e4}
+    stamp = kept.stat().st_mtime_ns
+    assert answers_of(entry, CASES, SPEC, CPU, kept).tables.keys() == found.tables.keys()
+    assert kept.stat().st_mtime_ns == stamp
+    for batch in crops(dosed=0.5):
+        view = found.view(batch)
+        for row, one in enumerate(batch.shown):
+            case = next(c for c in CASES if c.patient == one.patient)
+            whole = whole_case(case, SPEC, CPU, one.photons)
+            with torch.inference_mode():
+                full = view_of(entry.network, whole, [("ct",)], dosed=True)
+            assert torch.allclose(view.logits[row], full.logits[0], atol=1e-5)
+            first = [a // s for a, s in zip(one.start, (2, 4, 4), strict=True)]
+            k, j, i = (slice(a, a + 2) for a in first)
+            expected = full.features[0][:, k, j, i].flip([axis + 1 for axis in one.mirrored])
+            assert torch.allclose(view.features[row], expected, atol=2e-3)
+            shown = (batch.regions[row] * batch.roi[row]).flatten(1).any(dim=1)
+            assert torch.equal(view.graphs.mask[row], full.graphs.mask[0] & shown)
+            nodes = full.graphs.features[0]
+            assert torch.allclose(view.graphs.features[row], nodes, atol=1e-5)
+
+
+def test_a_dose_blind_teacher_answers_for_the_ct_as_it_is():
+    found = answers(TeacherEntry(teacher(), False))
+    assert {photons for _, photons in found.tables} == {None}
+    (first, *_) = crops(dosed=1.0)
+    assert found.view(first).present.all()
 
 
 def test_a_teacher_needs_a_complete_branch():
@@ -162,28 +201,39 @@ def small_student(seed: int = 0) -> Student:
         return Student(SPEC.modality_names, 3, SPEC.network)
 
 
-def student_objective(seed: int = 0, sets: dict[str, float] | None = None) -> StudentObjective:
-    teachers = [TeacherEntry(teacher(1), False), TeacherEntry(teacher(2, {"ct": ("ct",)}), True)]
+def student_objective(
+    seed: int = 0, sets: dict[str, float] | None = None, kind: str = "react_kd"
+) -> StudentObjective:
+    teachers = [
+        answers(TeacherEntry(teacher(1), False)),
+        answers(TeacherEntry(teacher(2, {"ct": ("ct",)}), True)),
+    ]
     channels = SPEC.network.fused_channels
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        distillation = make_distillation("react_kd", {}, channels, [6, 6], 3)
+        distillation = make_distillation(kind, {}, channels, [6, 6], 3)
     dropout = ModalityDropout(sets or {"ct": 0.5, "ct+pet_fdg+pet_acetate": 0.5})
     return StudentObjective(small_student(seed), distillation, teachers, LabelLoss(), dropout)
 
 
 def test_no_gradient_and_no_state_of_the_teachers_is_in_the_objective():
     objective = student_objective()
-    before = [p.clone() for entry in objective._teachers for p in entry.network.parameters()]
     objective.train()
     terms = objective(crops()[0])
     assert set(terms) == {"label", "logits", "node", "edge", "gromov_wasserstein"}
     torch.stack(list(terms.values())).sum().backward()
-    after = [p for entry in objective._teachers for p in entry.network.parameters()]
-    assert all(p.grad is None for p in after)
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    for found in objective._teachers:
+        assert all(not t.requires_grad for table in found.tables.values() for t in table.values())
     assert not any("teacher" in name for name in objective.state_dict())
-    assert all(not entry.network.training for entry in objective._teachers)
+
+
+def test_graphs_are_centred_over_the_regions_of_the_batch():
+    (batch, *_) = crops()
+    view = view_of(small_student(), batch, [("ct",)] * 3, dosed=False)
+    raw, centred = view.graphs, view.centred().graphs
+    mean = raw.features[raw.mask].mean(dim=0)
+    assert torch.allclose(centred.features[raw.mask], raw.features[raw.mask] - mean, atol=1e-6)
+    assert not centred.features[~raw.mask].any()
 
 
 def test_modality_dropout_draws_its_sets_by_their_probability():
@@ -262,10 +312,41 @@ def test_the_epoch_with_the_best_selection_is_kept(tmp_path):
 
 
 def test_the_loss_falls(tmp_path):
-    objective = student_objective(sets={"ct": 1.0})
+    objective = student_objective(sets={"ct": 1.0}, kind="none")
     how = dataclasses.replace(HOW, epochs=30, select_every=30, learning_rate=0.02)
     history = fitted(tmp_path, objective, how=how, dosed=0.0).history
     assert history[-1]["label"] < 0.7 * history[0]["label"]
+
+
+def test_the_head_has_a_learning_rate_of_its_own(tmp_path):
+    moved = {}
+    for factor in (1.0, 10.0):
+        objective = student_objective(sets={"ct": 1.0}, kind="none")
+        before = {n: p.clone() for n, p in objective.network.named_parameters()}
+        how = dataclasses.replace(HOW, epochs=1, select_every=1, head_factor=factor)
+        fitted(tmp_path / str(factor), objective, how=how, dosed=0.0)
+        after = dict(objective.network.named_parameters())
+        moved[factor] = {n: (after[n] - before[n]).abs().mean().item() for n in before}
+    assert moved[10.0]["head.weight"] > 4 * moved[1.0]["head.weight"]
+    first = "encoders.ct.conv_init.weight"
+    assert moved[10.0][first] < 2 * moved[1.0][first]
+
+
+def test_supervised_cells_show_the_class_in_the_lesion(tmp_path):
+    objective = student_objective(sets={"ct": 1.0}, kind="none")
+    objective.cells = 1.0
+    how = dataclasses.replace(HOW, epochs=30, select_every=30, learning_rate=0.02, head_factor=10.0)
+    history = fitted(tmp_path, objective, how=how, dosed=0.0).history
+    assert history[-1]["cells"] < 0.95 * history[0]["cells"]
+    (batch, *_) = crops(dosed=0.0)
+    student = objective.network
+    with torch.inference_mode():
+        view = view_of(student, batch, [("ct",)] * 3, dosed=False)
+        logits = student.head(view.features.movedim(1, -1)).log_softmax(dim=-1)
+    lesion = student.cells(batch.lesion)[:, 0] > 0.5
+    weights = view.weights[:, 0] > 0
+    spread = logits.max(dim=-1).values - logits.min(dim=-1).values
+    assert spread[lesion].mean() > spread[weights & ~lesion].mean()
 
 
 _TWO_PROCESSES = """

@@ -182,10 +182,11 @@ def test_react_kd_is_the_weighted_sum_over_teachers():
     student, near = view(3, 8, 0), teach(view(3, 8, 1), [True, False, True])
     wide = teach(view(3, 12, 2, grid=(2, 2, 2), regions=6), [True, True, False])
     terms = loss(student, [near, wide], torch.tensor([0, 1, 2]))
-    projected = loss.projections[1](student.graphs.nodes())
+    # A layer a teacher, even of the student's width: two teachers have two systems of coordinates.
+    nodes = [layer(student.graphs.nodes()) for layer in loss.projections]
     pairs = [
-        graph_terms(student.graphs, near.graphs, student.graphs.nodes(), 0.7),
-        graph_terms(student.graphs, wide.graphs, projected, 0.7),
+        graph_terms(student.graphs, teacher.graphs, projected, 0.7)
+        for teacher, projected in zip((near, wide), nodes, strict=True)
     ]
     for name, weight in zip(TERMS, (1.0, 6.0, 2.0), strict=True):
         a, b = (getattr(pair, name) for pair in pairs)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 from REACTKDLib.errors import OptionError
-from training.__main__ import main
+from REACTKDLib.infer import load_classifier
+from REACTKDLib.model_package import load_package
+from training.__main__ import _part, main
 from training.evaluation.calibration import fit_temperature
 from training.evaluation.results import read_results
+from training.export_student import choose
+from training.measure import logits_of
+from training.study import Study
 from training.study_configuration import read_study
 
 STUDIES = Path(__file__).resolve().parents[2] / "training" / "configs" / "studies"
@@ -35,8 +42,8 @@ def units_of(folder: Path) -> list[dict]:
 
 def test_every_patient_is_tested_once_and_never_selected_on(smoke):
     documents = units_of(smoke[1])
-    assert len(documents) == 4  # two methods, two folds, one seed
-    for method in ("no distillation", "REACT-KD"):
+    assert len(documents) == 6  # three methods, two folds, one seed
+    for method in ("no distillation", "REACT-KD", "REACT-KD, Swin student with LoRA"):
         folds = [d for d in documents if d["method"] == method]
         tested = [set(d["logits"]["internal ct"]) for d in folds]
         assert not tested[0] & tested[1]
@@ -99,7 +106,7 @@ def labels_of(arguments: list[str]) -> dict[str, int]:
 def test_the_report_says_simulated_and_how_many(smoke):
     report = (smoke[1] / "report.html").read_text(encoding="utf-8")
     assert "imulated" in report
-    assert "4 of 4" in report
+    assert "6 of 6" in report
     environment = json.loads((smoke[1] / "environment.json").read_text())
     assert environment["device"] == "cpu"
     configuration = json.loads((smoke[1] / "configuration.json").read_text())
@@ -110,14 +117,14 @@ def test_finished_students_are_not_trained_again(smoke, capsys):
     arguments, folder = smoke
     before = {path: path.stat().st_mtime_ns for path in (folder / "units").iterdir()}
     assert main(["distil", *arguments]) == 0
-    assert "4 of 4 students are finished." in capsys.readouterr().out
+    assert "6 of 6 students are finished." in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "units").iterdir()}
 
 
 def test_time_that_is_up_begins_no_student(smoke, tmp_path, capsys):
     arguments = [a if a != str(smoke[1]) else str(tmp_path) for a in smoke[0]]
     assert main(["distil", *arguments, "--minutes", "0"]) == 0
-    assert "0 of 4 students are finished." in capsys.readouterr().out
+    assert "0 of 6 students are finished." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -145,8 +152,103 @@ def test_an_unknown_method_is_refused(smoke, capsys):
     assert "magic" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["smoke", "small"])
+@pytest.mark.parametrize("name", ["smoke", "small", "sts", "paper"])
 def test_shipped_studies_are_valid(name):
     study = read_study(STUDIES / f"{name}.json")
-    assert study.spec.simulated
+    assert study.spec.simulated == (study.settings.simulated is not None)
     assert "REACT-KD" in study.settings.methods
+
+
+def test_hyper_parameters_of_the_real_study_are_those_of_the_simulated_one():
+    small, sts = (read_study(STUDIES / f"{name}.json").document for name in ("small", "sts"))
+    for method in sts["methods"]:
+        assert {**sts["methods"][method], "seeds": 0} == {**small["methods"][method], "seeds": 0}
+    epochs = {"epochs": 0, "select_every": 0}  # a sixth of the cases: other numbers of epochs
+    for key in ("optimisation",):
+        assert sts["student"][key] | epochs == small["student"][key] | epochs
+        for name in ("pet", "dose"):
+            ours, theirs = sts["teachers"][name][key], small["teachers"][name][key]
+            assert ours | epochs == theirs | epochs
+    assert sts["crop"] == small["crop"]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"), [("1/2", [0, 2, 4]), ("2/2", [1, 3, 5]), ("1/1", [*range(6)])]
+)
+def test_parts_share_the_work_out(text, left):
+    first, step = _part(text)
+    assert list(range(6))[first::step] == left
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0"])
+def test_a_part_that_does_not_exist_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        _part(text)
+
+
+def test_a_trained_student_is_there_again_and_gives_its_logits(smoke):
+    """Also the one with LoRA: its updates are merged into the encoder."""
+    arguments, folder = smoke
+    configuration = read_study(arguments[1])
+    study = Study(configuration, Path(arguments[3]), folder, torch.device("cpu"))
+    for method in ("REACT-KD", "REACT-KD, Swin student with LoRA"):
+        unit = next(study.units([method]))
+        student = study.trained(unit)
+        document = study.result_of(unit)
+        assert student is not None and document is not None
+        cases = study.part(unit.fold).test[:1]
+        logits = logits_of(student, cases, ("ct",), study.spec, torch.device("cpu"))
+        patient = cases[0].patient
+        assert np.allclose(logits[patient], document["logits"]["internal ct"][patient], atol=2e-3)
+
+
+def test_faithfulness_is_measured_for_the_first_seed(smoke):
+    for document in units_of(smoke[1]):
+        for name in ("deletion AUC", "insertion AUC", "map likeness, random network"):
+            assert len(document["explanation"][name]) == 1
+            assert all(0 <= v <= 1 for v in document["explanation"][name].values())
+
+
+def test_two_methods_are_compared_patient_by_patient(smoke, capsys):
+    arguments = smoke[0][:6]
+    assert main(["compare", *arguments, "--reference", "no distillation"]) == 0
+    table = capsys.readouterr().out
+    assert table.startswith("Simulated data.")
+    rows = {row.key: row for row in read_results(smoke[1] / "results.json").rows}
+    gain = rows["REACT-KD", "internal, ct", None, "macro AUC, gain over no distillation"]
+    assert f"| macro AUC, gain over no distillation | {gain.value:.3f} |" in table
+    mine, other = (
+        rows[name, "internal, ct", None, "attention mass in the responsible region"].value
+        for name in ("REACT-KD", "no distillation")
+    )
+    title = "attention mass in the responsible region, gain over no distillation"
+    assert f"| {title} | {mine - other:.3f} |" in table
+    assert main(["compare", *arguments, "--reference", "magic"]) == 2
+
+
+def test_the_table_of_a_readme_is_made_anew(smoke, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("a\n<!-- results:smoke -->\nold\n<!-- /results:smoke -->\nb\n")
+    assert main(["evaluate", *smoke[0], "--readme", str(readme)]) == 0
+    text = readme.read_text()
+    assert "old" not in text
+    assert "| REACT-KD |" in text
+    assert "simulated" in text
+    assert text.startswith("a\n") and text.endswith("b\n")
+
+
+def test_the_student_is_exported_as_a_package(smoke, tmp_path):
+    package = tmp_path / "package"
+    arguments = [*smoke[0][:6], "--package", str(package), "--attribution", "Simulated."]
+    assert main(["export", *arguments]) == 0
+    loaded = load_package(package)
+    assert loaded.simulated
+    assert "Macro AUC" in loaded.card and "SIMULATED" in loaded.card
+    statistics = loaded.statistics["ct"]
+    assert statistics.prediction_set_coverage == 0.9
+    assert 0 <= statistics.prediction_set_limit <= 1
+    classifier = load_classifier(loaded, "cpu")
+    study = Study(read_study(arguments[1]), Path(arguments[3]), smoke[1], torch.device("cpu"))
+    student = study.trained(choose(study, "REACT-KD").unit)
+    ours, theirs = classifier.network.state_dict(), student.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)

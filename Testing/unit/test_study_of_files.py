@@ -10,6 +10,7 @@ import pytest
 import torch
 from phantoms import CT_GRID, PET_GRID, Phantom, write_study
 from random_models import specification
+from safetensors.torch import load_file
 
 from training.evaluation.results import read_results
 from training.manifest import ManifestError
@@ -89,6 +90,38 @@ def test_listed_patients_are_studied_like_simulated_ones(configuration, tmp_path
     assert not any("responsible region" in row.metric for row in results.rows)
     report = (tmp_path / "results" / "report.html").read_text()
     assert "cases of the internal cohort" in report
+
+
+def test_repeated_folds_a_baseline_and_a_pretrained_encoder(configuration, tmp_path):
+    document = json.loads(configuration.read_text())
+    optimisation = {"epochs": 1, "batch_size": 4, "learning_rate": 0.004}
+    crops = {"size": [4, 8, 8], "lesion_share": 0.5, "per_case": 1}
+    segmentation = {"optimisation": optimisation, "crops": crops, "folds": 2, "inner_parts": 2}
+    document |= {
+        "repeats": 2,
+        "methods": {"no distillation": document["methods"]["no distillation"]},
+        "baselines": {"HU": ["ct_mean_hu", "volume_ml"]},
+        "pretraining": {"segmentation": segmentation},
+    }
+    path = configuration.parent / "repeated.json"
+    path.write_text(json.dumps(document))
+    study = study_of(path, tmp_path)
+    tests = [{case.patient for case in study.part(fold).test} for fold in range(4)]
+    assert tests[0] | tests[1] == tests[2] | tests[3] == {patient for patient, _ in PATIENTS}
+    assert tests[0] != tests[2]  # another split in the second repeat
+    assert run_units(study, list(study.units())) == 0
+    write_figures(study)
+    rows = {r.key: r for r in read_results(tmp_path / "results" / "results.json").rows}
+    assert rows["no distillation", "internal, ct", None, "macro AUC"].n == len(PATIENTS)
+    # The brightness of the lesion is the grade.
+    assert rows["HU", "internal, ct", None, "macro AUC"].value > 0.95
+    encoders = list((tmp_path / "work" / "encoders").glob("*.safetensors"))
+    assert len(encoders) == 4  # one a fold: test cases of the fold had no part in it
+    fresh = study._new_student(next(study.units(["no distillation"])))
+    kept = load_file(encoders[0].with_name(study.encoder(0).name))
+    own = fresh.encoders["ct"].state_dict()
+    assert all(torch.equal(own[name], kept[name]) for name in own if name in kept)
+    assert set(own) <= set(kept) | {n for n in own if "num_batches" in n}
 
 
 def test_every_problem_of_the_manifest_is_told_before_anything_is_trained(configuration, tmp_path):

@@ -1,5 +1,6 @@
 """Losses of REACT-KD and of the methods it is compared with."""
 
+from .cells import cell_loss
 from .distillation import Distillation
 from .focal import focal_loss
 from .registry import DISTILLATIONS, make_distillation
@@ -11,6 +12,7 @@ __all__ = [
     "NetworkView",
     "RegionGraphs",
     "TeacherView",
+    "cell_loss",
     "focal_loss",
     "make_distillation",
     "pool_regions",

@@ -71,13 +71,18 @@ class Distillation(nn.Module):
 
 
 class Projections(nn.ModuleList):
-    """One linear layer a teacher from the student's width to the teacher's; none where they are
-    equal. Acts on the last axis. No bias: only directions of features are compared."""
+    """One linear layer a teacher from the student's width to the teacher's, none where a single
+    teacher has the student's width. Acts on the last axis. No bias: only directions of features are
+    compared.
+
+    Several teachers have each their own coordinates, even where their widths are equal: without a
+    layer for each, a student could not be like both.
+    """
 
     def __init__(self, student_channels: int, teacher_channels: Sequence[int]) -> None:
         super().__init__(
             nn.Identity()
-            if channels == student_channels
+            if tuple(teacher_channels) == (student_channels,)
             else nn.Linear(student_channels, channels, bias=False)
             for channels in teacher_channels
         )

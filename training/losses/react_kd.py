@@ -21,9 +21,9 @@ class ReactKDSettings(ResponseSettings):
 
     ``logits`` off, or a weight of 0, leaves a term out: the ablations. ``graph`` multiplies the
     weights ``node``, ``edge`` and ``gromov_wasserstein``. ``trade_off`` 0..1 weighs distances
-    against feature cost in the plan. ``project`` compares features of different widths through a
-    learned linear layer; without it such a teacher's plan is pure Gromov-Wasserstein and it has no
-    node term. ``surrogate`` computes the graph terms as the authors' code does.
+    against feature cost in the plan. ``project`` compares features through a learned linear layer
+    a teacher; without it a teacher of another width has no node term, and its plan is that of pure
+    Gromov-Wasserstein. ``surrogate`` computes the graph terms as the authors' code does.
     """
 
     logits: bool = True
@@ -74,10 +74,9 @@ class ReactKD(Distillation):
                 "It compares features as they are: make the widths equal, or set surrogate to "
                 "false.",
             )
-        compared = (
-            teacher_channels if settings.project else [student_channels] * len(teacher_channels)
+        self.projections = Projections(
+            student_channels, teacher_channels if settings.project else ()
         )
-        self.projections = Projections(student_channels, compared)
         weights = {
             "node": settings.node,
             "edge": settings.edge,
@@ -103,9 +102,10 @@ class ReactKD(Distillation):
         if self.settings.surrogate:
             found = surrogate_terms(student.graphs, teacher.graphs)
         else:
-            comparable = self.settings.project or (
-                self.teacher_channels[number] == self.student_channels
-            )
-            projected = self.projections[number](student.graphs.nodes()) if comparable else None
+            projected: Tensor | None = student.graphs.nodes()
+            if self.settings.project:
+                projected = self.projections[number](projected)
+            elif self.teacher_channels[number] != self.student_channels:
+                projected = None
             found = graph_terms(student.graphs, teacher.graphs, projected, self.settings.trade_off)
         return {name: getattr(found, name) for name in self.weights}

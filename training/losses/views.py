@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from REACTKDLib.errors import InputError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Occupied cells, summed, below which a region is not there.
 _SMALLEST_REGION = 1e-6
@@ -62,6 +66,17 @@ class RegionGraphs:
         mass = torch.where(self.mask, mass.to(at_least_single(self.features).dtype), 0.0)
         return mass / mass.sum(dim=1, keepdim=True).clamp_min(torch.finfo(mass.dtype).tiny)
 
+    def centred(self) -> RegionGraphs:
+        """The features less their mean over all regions of the batch.
+
+        The fused map is positive everywhere: its raw features all point the same way, and cosines
+        between them say next to nothing. A decision of ours.
+        """
+        inside = self.mask[..., None]
+        nodes = self.nodes()
+        mean = nodes.sum(dim=(0, 1)) / inside.sum().clamp_min(1)
+        return replace(self, features=torch.where(inside, nodes - mean, 0.0))
+
     def detach(self) -> RegionGraphs:
         """The same without gradient."""
         return replace(self, features=self.features.detach())
@@ -81,6 +96,10 @@ class NetworkView:
     pooled: Tensor
     graphs: RegionGraphs
     weights: Tensor
+
+    def centred(self) -> Self:
+        """The same with :meth:`RegionGraphs.centred` graphs."""
+        return replace(self, graphs=self.graphs.centred())
 
     def __getitem__(self, rows: Tensor) -> NetworkView:
         """The view of some samples, by index or mask (N,)."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from monai.networks.nets.swin_unetr import SwinTransformer
 from torch import Tensor, nn
 
@@ -78,3 +81,64 @@ class SwinEncoder(nn.Module):
         for stage in self.stages:
             tokens = stage(tokens.contiguous())
         return self.norm(tokens.movedim(1, -1)).movedim(-1, 1)
+
+
+def load_swin(encoder: nn.Module, state: Mapping[str, Tensor], title: str = "encoder") -> None:
+    """Copy weights into a :class:`SwinEncoder`.
+
+    ``state`` : of a :class:`SwinEncoder`, or of MONAI's ``SwinTransformer``, alone or within
+    ``SwinUNETR``, whose last merge of tokens and whatever lies beyond the transformer are left out.
+    ``title`` : what to call the encoder in an error.
+
+    Raises
+    ------
+    OptionError : other input channels, layers or shapes than the encoder has, all left unchanged.
+    """
+    own = encoder.state_dict()
+    of_monai = any("layers1.0." in name for name in state)
+    given = _from_monai(state, own) if of_monai else dict(state)
+    patches = "patch_embed.proj.weight"
+    if patches in given and given[patches].shape[1] != (channels := own[patches].shape[1]):
+        raise OptionError(
+            f"The {title} reads {channels} channel(s), these weights {given[patches].shape[1]}, as "
+            "do those of a teacher's branch that reads CT and PET together.",
+            f"Take an encoder of {channels} channel(s), such as that of a branch that reads the CT "
+            "alone.",
+        )
+    wrong = [f"{name} is missing" for name in own if name not in given]
+    wrong += [f"{name} is unknown" for name in given if name not in own]
+    wrong += [
+        f"{name} is {tuple(given[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in given and given[name].shape != value.shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise OptionError(
+            f"Weights do not fit the {title}: {'; '.join(wrong[:3])}{more}.",
+            "Give both the same patch, window, embedding, depths and heads.",
+        )
+    encoder.load_state_dict(given)
+
+
+_MONAI_PART = re.compile(r"(?:module\.)?(?:swinViT\.)?(?=patch_embed\.|layers\d)")
+_MONAI_STAGE = re.compile(r"layers(\d)\.0\.")
+
+
+def _from_monai(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights under the names of a :class:`SwinEncoder` with the state ``own``."""
+    found = {}
+    for name, value in state.items():
+        if part := _MONAI_PART.match(name):
+            renamed = name[part.end() :]
+            if stage := _MONAI_STAGE.match(renamed):
+                renamed = f"stages.{int(stage[1]) - 1}.{renamed[stage.end() :]}"
+            # Weights published before MONAI renamed these two layers have fc1 and fc2.
+            found[renamed.replace("mlp.fc", "mlp.linear")] = value
+    last = max(int(name.split(".")[1]) for name in found if name.startswith("stages."))
+    found = {n: v for n, v in found.items() if not n.startswith(f"stages.{last}.downsample.")}
+    # MONAI normalises without weights, which is what these say.
+    return found | {
+        "norm.weight": torch.ones_like(own["norm.weight"]),
+        "norm.bias": torch.zeros_like(own["norm.bias"]),
+    }

@@ -49,7 +49,9 @@ class Teacher(nn.Module):
         self.projections = nn.ModuleDict(
             {n: nn.Conv3d(spec.swin.channels, spec.fused_channels, 1) for n in spec.branches}
         )
-        self.cbam = CBAM3D(spec.fused_channels, spec.attention_ratio, spec.attention_kernel)
+        self.cbam: nn.Module = CBAM3D(
+            spec.fused_channels, spec.attention_ratio, spec.attention_kernel
+        )
         self.dropout = nn.Dropout3d(spec.dropout)
         self.head = nn.Linear(spec.fused_channels, classes)
 
@@ -62,7 +64,9 @@ class Teacher(nn.Module):
         stride = self.spec.swin.stride
         return functional.avg_pool3d(voxels, stride, ceil_mode=True, count_include_pad=False)
 
-    def fuse(self, volumes: Mapping[str, Tensor], roi: Tensor) -> tuple[Tensor, Tensor]:
+    def fuse(
+        self, volumes: Mapping[str, Tensor], roi: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Fused feature map and mean spatial attention, as ``Student.fuse``.
 
         Raises
@@ -72,17 +76,37 @@ class Teacher(nn.Module):
         names = self.branches_for(volumes)
         if not names:
             raise ValueError(f"Modalities {sorted(volumes)} complete none of {self.spec.branches}.")
-        inside = (self.cells(roi) > 0).to(roi.dtype)
-        branches, attentions = [], []
-        for name in names:
-            stacked = torch.cat([volumes[m] for m in self.spec.branches[name]], dim=1) * roi
-            features = self.projections[name](self.dropout(self.encoders[name](stacked)))
-            branch, attention = self.cbam(features, inside)
-            branches.append(branch)
-            attentions.append(attention)
-        return torch.sigmoid(sum(branches)), torch.stack(attentions).mean(dim=0)
+        cells = None if roi is None else self.inside(roi)
+        found = [
+            self.branch(name, torch.cat([volumes[m] for m in inputs], dim=1), roi, cells)
+            for name, inputs in self.spec.branches.items()
+            if name in names
+        ]
+        attention = torch.stack([attention for _, attention in found]).mean(dim=0)
+        return torch.sigmoid(torch.stack([branch for branch, _ in found]).sum(dim=0)), attention
 
-    def forward(self, volumes: Mapping[str, Tensor], roi: Tensor, weights: Tensor) -> StudentOutput:
+    def inside(self, roi: Tensor) -> Tensor:
+        """Cells with any voxel of a region of interest (N, 1, k, j, i), as 0 and 1."""
+        return (self.cells(roi) > 0).to(roi.dtype)
+
+    def branch(
+        self, name: str, volume: Tensor, roi: Tensor | None, cells: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """One branch's part of the sum under the sigmoid, and its spatial attention.
+
+        ``volume`` : (N, C, k, j, i), the branch's modalities in its order.
+        ``cells`` : :meth:`inside` of ``roi``, None without it.
+        """
+        deepest = self.encoders[name](volume if roi is None else volume * roi)
+        branch, attention = self.cbam(self.projections[name](self.dropout(deepest)), cells)
+        return branch, attention
+
+    def forward(
+        self,
+        volumes: Mapping[str, Tensor],
+        roi: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> StudentOutput:
         """Classify; arguments and result as ``Student.forward``."""
         features, attention = self.fuse(volumes, roi)
         pooled = pool(features, weights)
