@@ -20,7 +20,12 @@ from typing import Any
 
 from . import __version__
 from .errors import EnvironmentProblem, InputError, OptionError, ReactKDError
-from .model_package import ModelPackage, load_package, shipped_packages
+from .model_package import (
+    ModalitySetStatistics,
+    ModelPackage,
+    load_package,
+    shipped_packages,
+)
 from .report import PROVENANCE, SCENE
 from .types import RESEARCH_USE, CaseResult
 
@@ -227,12 +232,24 @@ def _info(options: argparse.Namespace, log: _Log) -> None:
         "roles: " + ", ".join(f"{r.name}{' (required)' * r.required}" for r in package.role_rules),
         "modalities: "
         + ", ".join(f"{m.name}{' (required)' * m.required}" for m in package.modalities),
+        *(f"calibration of {key}: {_calibration(s)}" for key, s in package.statistics.items()),
         f"weights SHA-256: {package.weights_sha256}",
         f"folder: {package.path}",
         "",
         package.card,
     ]
     log.say("\n".join(lines), name=package.name, version=package.version, path=str(package.path))
+
+
+def _calibration(statistics: ModalitySetStatistics) -> str:
+    text = f"temperature {statistics.temperature:.2f}"
+    if statistics.prediction_set_coverage is None or statistics.prediction_set_limit is None:
+        return text
+    least = 1 - statistics.prediction_set_limit
+    return (
+        f"{text}; prediction sets of {statistics.prediction_set_coverage:.0%} coverage hold the"
+        f" classes from a probability of {least:.2f} on"
+    )
 
 
 def _demo(options: argparse.Namespace, log: _Log) -> None:

@@ -37,7 +37,7 @@ _OTHER_MEANING = """
     autochthon joint mandible muscle psoas rib sacrum scapula skeleton skin skull
     spine sternum tibia ulna vertebra vertebrae fat
 
-    capsule fissure hilum hilus ligament porta
+    capsule fissure hilum hilus ligament porta edema oedema
 
     abscess adenoma ascites calcification carcinoma catheter clip cyst effusion fnh hematoma
     haematoma hemangioma haemangioma hyperplasia implant

@@ -152,19 +152,6 @@ def _draw_crop(
     return Shown(case.patient, photons, (k, j, i), settings.size, axes)
 
 
-def crop_of(array: np.ndarray, centre: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """``size`` voxels around ``centre``, moved inside the array, zero where it is too small."""
-    crop = np.zeros(size, dtype=array.dtype)
-    source, target = [], []
-    for middle, length, extent in zip(centre, size, array.shape, strict=True):
-        start = int(np.clip(middle - length // 2, 0, max(0, extent - length)))
-        stop = min(start + length, extent)
-        source.append(slice(start, stop))
-        target.append(slice(0, stop - start))
-    crop[tuple(target)] = array[tuple(source)]
-    return crop
-
-
 def _batch(
     cases: Sequence[PreparedCase],
     shown: Sequence[Shown],

@@ -15,12 +15,14 @@ from REACTKDLib.errors import OptionError, OutputError
 from REACTKDLib.model_package import ModelPackage, modality_set_key
 from REACTKDLib.networks.student import Student
 
+from .aggregate import study_results
 from .evaluation.bootstrap import Estimate
 from .evaluation.calibration import fit_temperature
 from .evaluation.discrimination import macro_auc_interval
 from .export import TrainedModalitySet, write_package
 from .package_statistics import calibrate, data_format, training_ranges
 from .study import EXTERNAL, INTERNAL, SELECTION, Study, Unit
+from .study_tables import readme_table
 
 INTENDED_USE = (
     "Research use only, not for diagnosis. Shows how REACTKD works; its probabilities have no"
@@ -215,6 +217,12 @@ patients.
 A class is in the prediction set when one minus its probability is at most the limit; sets were
 calibrated on {len(part.selection)} cases to hold the true class of 90 % of patients like them.
 
+## The study
+
+All methods under the same data, budget and student; means over folds and seeds that are finished,
+95 % intervals by bootstrap over patients.
+
+{readme_table(study_results(study))}
 ## Limits
 
 {limits(study)}"""

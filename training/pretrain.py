@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from REACTKDLib.normalise import to_feature_grid
 
-from .batches import crop_of
 from .configuration import TrainingConfiguration
+from .losses import cell_loss
 from .prepare import PreparedCase
 from .trained_student import TrainedStudent, draw_flips, draw_modalities
 
@@ -53,7 +53,7 @@ def pretrain(
         volumes, roi, weights, lesion = crops_of(cases, configuration, names, rng, device)
         features, _ = model.student.fuse(volumes, roi)
         labels = torch.tensor([case.label for case in cases], device=device)
-        loss = model.dense_loss(features, weights, lesion, labels)
+        loss = cell_loss(model.student.head, features, weights, lesion, labels)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -103,3 +103,16 @@ def crops_of(
         cells("roi"),
         cells("lesion"),
     )
+
+
+def crop_of(array: np.ndarray, centre: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """``size`` voxels around ``centre``, moved inside the array, zero where it is too small."""
+    crop = np.zeros(size, dtype=array.dtype)
+    source, target = [], []
+    for middle, length, extent in zip(centre, size, array.shape, strict=True):
+        start = int(np.clip(middle - length // 2, 0, max(0, extent - length)))
+        stop = min(start + length, extent)
+        source.append(slice(start, stop))
+        target.append(slice(0, stop - start))
+    crop[tuple(target)] = array[tuple(source)]
+    return crop

@@ -19,6 +19,7 @@ from REACTKDLib.normalise import pooling_weights, to_feature_grid
 
 from .configuration import TrainingConfiguration
 from .evaluation.discrimination import macro_auc
+from .losses import cell_loss
 from .prepare import PreparedCase
 from .pretrain import pretrain
 from .trained_student import TrainedStudent, draw_flips, draw_modalities
@@ -143,7 +144,9 @@ def train_student(
                 features, _ = model.student.fuse(volumes, roi)
                 pooled.append(pool(features, weights))
                 dense.append(
-                    model.dense_loss(features, weights, lesion, labels[[index]].expand(VIEWS))
+                    cell_loss(
+                        model.student.head, features, weights, lesion, labels[[index]].expand(VIEWS)
+                    )
                 )
             loss = loss_of(model.logits(torch.cat(pooled)), labels[batch].repeat_interleave(VIEWS))
             loss = loss + how.dense_weight * torch.stack(dense).mean()

@@ -184,7 +184,7 @@ def _modalities(study: Study, results: Results) -> Iterator[ReportFigure]:
     finish(figure, "Missing modalities", "95 % intervals", results.simulated)
     caption = (
         "The same students with the modalities that are named, internal test,"
-        f" {_what(results.simulated, 'patients')}; 95 % intervals."
+        f" {_what(results.simulated, 'patients')}, n below each set; 95 % intervals."
     )
     yield ReportFigure(caption, png(figure))
 

@@ -62,7 +62,8 @@ def delong_rows(
     for (cohort, title, gap, error, n), p, corrected in zip(
         found, p_values, holm(p_values), strict=True
     ):
-        name = f"AUC, {title}, gain over {second} (DeLong p = {p:.3f}, Holm {corrected:.3f})"
+        said = f"DeLong p {_p_text(p)}, Holm {_p_text(corrected)}"
+        name = f"AUC, {title}, gain over {second} ({said})"
         reach = float(norm.ppf(0.975)) * error
         rows.append(Row(first, cohort, None, name, gap, gap - reach, gap + reach, n, seeds))
     return tuple(rows)
@@ -72,6 +73,10 @@ def _p_value(gap: float, error: float) -> float:
     if error < 1e-12:  # the same order in both methods, or no error in either
         return 1.0 if abs(gap) < 1e-12 else 0.0
     return float(2 * norm.sf(abs(gap) / error))
+
+
+def _p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def readme_table(results: Results) -> str:

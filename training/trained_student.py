@@ -45,22 +45,6 @@ class TrainedStudent(nn.Module):
         """Logits (N, classes) of pooled features (N, C)."""
         return self.log_gain.exp() * self.student.head(pooled) + self.prior
 
-    def dense_loss(
-        self, features: Tensor, weights: Tensor, lesion: Tensor, labels: Tensor
-    ) -> Tensor:
-        """Cross entropy of the cells: the case's class in lesions, all classes alike elsewhere.
-
-        ``features`` (N, C, k, j, i); ``weights`` of the cells and ``lesion`` occupancy, both
-        (N, 1, k, j, i); ``labels`` (N,). Lesion cells and other cells count one half each.
-        """
-        evidence = self.student.head(features.movedim(1, -1)).movedim(-1, 1)
-        log_probabilities = evidence.log_softmax(dim=1)
-        of_class = log_probabilities[torch.arange(len(labels)), labels][:, None]
-        undecided = log_probabilities.mean(dim=1, keepdim=True)
-        inside, outside = weights * lesion, weights * (1 - lesion)
-        graded = (inside * of_class).sum() / inside.sum().clamp_min(1e-6)
-        return -(graded + (outside * undecided).sum() / outside.sum()) / 2
-
     def fold(self) -> Student:
         """A copy of the student whose head gives the logits of :meth:`logits`."""
         student = copy.deepcopy(self.student)

@@ -70,6 +70,13 @@ def test_an_alias_may_hold_a_word_that_names_a_structure_elsewhere():
     assert role_of_name("liver tumour", rules) is None
 
 
+def test_the_oedema_around_a_tumour_is_no_tumour():
+    rules = (RoleRule("lesion", True, ("GTV", "tumour")),)
+    assert role_of_name("GTV_Mass", rules) == "lesion"
+    assert role_of_name("GTV_Edema", rules) is None
+    assert role_of_name("tumour oedema", rules) is None
+
+
 def test_the_shipped_aliases_leave_only_the_liver_of_a_whole_body_segmentation():
     rules = spec_from_section(shipped_specification()).role_rules
     names = """

@@ -282,7 +282,7 @@ def test_the_report_says_simulated_in_every_table_and_figure(study, results):
     assert len(figures) == 2 + 2 + 2 + 1 + 1 + 1
     for figure in figures:
         assert "simulated" in figure.caption
-        assert "n = " in figure.caption or "modalities" in figure.caption
+        assert "n = " in figure.caption or "n below each set" in figure.caption
     assert content.configuration["attention figure"].startswith("needs the work folder")
     assert "Simulated data" in (study.results / "report.html").read_text()
 
