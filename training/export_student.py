@@ -17,7 +17,7 @@ from REACTKDLib.networks.student import Student
 
 from .aggregate import study_results
 from .evaluation.bootstrap import Estimate
-from .evaluation.calibration import fit_temperature
+from .evaluation.calibration import FEW_CASES, cautious_temperature
 from .evaluation.discrimination import macro_auc_interval
 from .export import TrainedModalitySet, write_package
 from .package_statistics import calibrate, data_format, training_ranges
@@ -118,7 +118,7 @@ def choose(study: Study, method: str) -> Chosen:
         table = document["logits"][SELECTION]
         truth = np.array([labels[patient] for patient in table])
         logits = np.array(list(table.values()))
-        scaled = log_softmax(logits / fit_temperature(truth, logits), axis=1)
+        scaled = log_softmax(logits / cautious_temperature(truth, logits), axis=1)
         found.append(Chosen(unit, float(-scaled[np.arange(len(truth)), truth].mean())))
     if not found:
         raise OptionError(
@@ -215,7 +215,9 @@ patients.
 {calibration}
 
 A class is in the prediction set when one minus its probability is at most the limit; sets were
-calibrated on {len(part.selection)} cases to hold the true class of 90 % of patients like them.
+calibrated on {len(part.selection)} cases to hold the true class of 90 % of patients like them. With
+fewer than 9 cases no limit can promise that: it is then 1, and every class is in every set. With
+fewer than {FEW_CASES} cases a temperature below 1 is not believed: 1 is taken.
 
 ## The study
 

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from REACTKDLib.model_package import ModalitySetStatistics, ModelSpec, TrainingRanges
 from REACTKDLib.networks.student import Student
 
-from .evaluation.calibration import fit_temperature
+from .evaluation.calibration import cautious_temperature
 from .evaluation.conformal import calibrate_sets
 from .export import TrainedModalitySet
 from .measure import views
@@ -44,7 +44,7 @@ def calibrate(
     labels = np.array([case.label for case in selection])
     weight, bias = (p.detach().double().cpu().numpy() for p in student.head.parameters())
     logits = held_out @ weight.T + bias
-    temperature = fit_temperature(labels, logits)
+    temperature = cautious_temperature(labels, logits)
     limit = calibrate_sets(labels, softmax(logits / temperature, axis=1), COVERAGE).limit
     return TrainedModalitySet(
         mean,

@@ -26,7 +26,7 @@ from .answers import Answers, TeacherEntry, answers_of
 from .baselines import feature_matrix, logistic_logits, modalities_of
 from .batches import crop_batches
 from .engine import Fitted, Objective, Optimisation, fit
-from .evaluation.calibration import fit_temperature
+from .evaluation.calibration import cautious_temperature
 from .evaluation.discrimination import macro_auc, macro_auc_interval
 from .evaluation.results import write_json
 from .faithfulness import faithfulness_scores
@@ -125,7 +125,7 @@ class Study(StudyCases):
         title = f"{name} teacher, fold {fold}"
         fitted = self._fit(objective, part, names, settings.optimisation, folder, title)
         labels, logits = self._tested(network, part.selection, names)
-        temperature = fit_temperature(labels, logits)
+        temperature = cautious_temperature(labels, logits)
         labels, logits = self._tested(network, part.test, names)
         document = {
             "selected_epoch": fitted.selected,

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from REACTKDLib.errors import InputError
 
 from .evaluation.bootstrap import Fold
-from .evaluation.calibration import fit_temperature
+from .evaluation.calibration import cautious_temperature
 from .evaluation.conformal import calibrate_sets
 from .study import INTERNAL, SELECTION, Study
 
@@ -55,7 +55,7 @@ def calibrated(document: dict[str, Any], labels: Mapping[str, int]) -> dict[str,
     give. ``labels`` patient -> class."""
     table = document["logits"][SELECTION]
     truth, logits = np.array([labels[p] for p in table]), np.array(list(table.values()))
-    temperature = fit_temperature(truth, logits)
+    temperature = cautious_temperature(truth, logits)
     probabilities = {
         cohort: {p: softmax(np.array(row) / temperature) for p, row in table.items()}
         for cohort, table in document["logits"].items()

@@ -20,9 +20,11 @@ from torchmetrics.functional.classification import (
 from REACTKDLib.errors import OptionError
 from training.evaluation.bootstrap import draw_weights, interval
 from training.evaluation.calibration import (
+    FEW_CASES,
     TEMPERATURE_RANGE,
     bin_edges,
     brier_score,
+    cautious_temperature,
     classwise_calibration_error,
     error_if_calibrated,
     expected_calibration_error,
@@ -128,6 +130,18 @@ def test_only_dishonest_probabilities_leave_the_range_of_calibrated_ones(make):
 def test_a_temperature_that_nothing_bounds_ends_at_the_range():
     labels, logits = np.array([0, 1]), np.array([[1.0, 0.0], [0.0, 1.0]])
     assert fit_temperature(labels, logits) == pytest.approx(TEMPERATURE_RANGE[0], rel=0.01)
+
+
+@pytest.mark.parametrize(("n", "scale"), [(FEW_CASES - 1, 0.2), (FEW_CASES, 0.2), (7, 5.0)])
+def test_few_cases_may_take_sureness_away_but_not_give_it(n, scale):
+    rng = np.random.default_rng(5)
+    logits = rng.normal(0, 2, (n, 3))
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = np.array([rng.choice(3, p=p) for p in chances])
+    fitted = fit_temperature(labels, logits * scale)
+    cautious = cautious_temperature(labels, logits * scale)
+    assert (fitted < 1) == (scale < 1)
+    assert cautious == (1.0 if n < FEW_CASES and fitted < 1 else fitted)
 
 
 def test_the_reliability_table_adds_up_to_the_calibration_error():

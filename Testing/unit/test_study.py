@@ -16,7 +16,7 @@ from REACTKDLib.errors import OptionError
 from REACTKDLib.infer import load_classifier
 from REACTKDLib.model_package import load_package
 from training.__main__ import _part, main
-from training.evaluation.calibration import fit_temperature
+from training.evaluation.calibration import cautious_temperature
 from training.evaluation.results import read_results
 from training.export_student import choose
 from training.measure import logits_of
@@ -82,7 +82,7 @@ def test_the_macro_auc_is_that_of_the_saved_logits(smoke):
     values = []
     for document in units_of(folder):
         if document["method"] == "no distillation":
-            temperature = fit_temperature(*arrays(document["logits"]["selection"]))
+            temperature = cautious_temperature(*arrays(document["logits"]["selection"]))
             truth, logits = arrays(document["logits"]["internal ct"])
             probabilities = softmax(logits / temperature, axis=1)
             values.append(roc_auc_score(truth, probabilities, multi_class="ovr"))

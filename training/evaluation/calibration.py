@@ -28,6 +28,8 @@ from .checking import (
 
 #: Bounds of a fitted temperature; a fit that ends at one of them calibrates nothing.
 TEMPERATURE_RANGE = (0.05, 20.0)
+#: Below this many cases a temperature below 1 is not believed.
+FEW_CASES = 30
 
 
 def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
@@ -44,6 +46,16 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
 
     found = minimize_scalar(loss, bounds=np.log(TEMPERATURE_RANGE), method="bounded")
     return float(np.exp(found.x))
+
+
+def cautious_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+    """:func:`fit_temperature`, but with fewer than ``FEW_CASES`` cases never below 1.
+
+    A handful of cases that happen to be all right asks for the smallest temperature there is:
+    certainty that nothing bears out. So few may take sureness away, not give it. Our decision.
+    """
+    temperature = fit_temperature(labels, logits)
+    return temperature if len(labels) >= FEW_CASES else max(1.0, temperature)
 
 
 def brier_score(

@@ -57,7 +57,8 @@ def embedding_figure(
     ------
     InputError : as :func:`embed`, or a label without title.
     """
-    figure, axes = new_figure(2.6 * len(folds) + 0.4, 3.2, columns=len(folds))
+    # One fold alone is still as wide as the title and the legend.
+    figure, axes = new_figure(max(2.6 * len(folds) + 0.4, 5.2), 3.2, columns=len(folds))
     styles = looks(list(class_titles))
     for number, (labels, features) in enumerate(folds):
         if labels.min() < 0 or labels.max() >= len(class_titles):
