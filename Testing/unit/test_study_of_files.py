@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from training.evaluation.results import read_results
 from training.manifest import ManifestError
+from training.prepare import UNLABELLED
 from training.study import Study, run_units
 from training.study_configuration import read_study
 from training.study_report import write_study as write_figures
@@ -122,6 +123,22 @@ def test_repeated_folds_a_baseline_and_a_pretrained_encoder(configuration, tmp_p
     own = fresh.encoders["ct"].state_dict()
     assert all(torch.equal(own[name], kept[name]) for name in own if name in kept)
     assert set(own) <= set(kept) | {n for n in own if "num_batches" in n}
+
+
+def test_a_changed_label_is_prepared_anew_and_none_is_needed_to_segment(configuration, tmp_path):
+    study = study_of(configuration, tmp_path)
+    unlabelled = study.unlabelled("cohort.csv")
+    assert {case.label for case in unlabelled} == {UNLABELLED}
+    assert [case.patient for case in unlabelled] == [patient for patient, _ in PATIENTS]
+    assert study.internal[0].label == 0
+    text = (configuration.parent / "cohort.csv").read_text()
+    swapped = text.replace(",well", ",?").replace(",moderate", ",well").replace(",?", ",moderate")
+    (configuration.parent / "swapped.csv").write_text(swapped)
+    document = json.loads(configuration.read_text())
+    document["listed"]["internal"] = "swapped.csv"
+    other = configuration.parent / "swapped.json"
+    other.write_text(json.dumps(document))
+    assert [case.label for case in study_of(other, tmp_path).internal[:3]] == [1, 0, 2]
 
 
 def test_every_problem_of_the_manifest_is_told_before_anything_is_trained(configuration, tmp_path):
