@@ -82,8 +82,9 @@ def _p_text(p: float) -> str:
 def readme_table(results: Results) -> str:
     """The main figures as a Markdown table: a method per line, 95 % intervals in brackets.
 
-    By CT alone, inside, outside as acquired and at every dose. ``n`` is in the header, as a range
-    where lines differ; a method that is not finished has fewer patients or seeds.
+    By CT alone, inside, outside as acquired and at every dose, and inside by CT with all PET.
+    ``n`` is in the header, as a range where lines differ; a method that is not finished has fewer
+    patients or seeds.
     """
     inside = f"{INTERNAL}, ct"
     columns: dict[str, tuple[str, float | None, str]] = {
@@ -96,6 +97,10 @@ def readme_table(results: Results) -> str:
         columns[f"external, {dose:.0f} photons"] = (EXTERNAL, dose, "macro AUC")
     columns["internal, net benefit"] = (inside, None, f"{NET_BENEFIT}, macro")
     columns["attention mass"] = (inside, None, explanation_title("attention mass"))
+    cohorts = {row.cohort for row in results.rows if row.cohort.startswith(inside)}
+    fullest = max(sorted(cohorts, reverse=True), key=lambda name: name.count("+"), default=inside)
+    if fullest != inside:
+        columns["internal, CT and PET, macro AUC"] = (fullest, None, "macro AUC")
     rows = {row.key: row for row in results.rows}
     methods = list(dict.fromkeys(row.method for row in results.rows))
     cells: dict[str, list[str]] = {}

@@ -308,6 +308,9 @@ def test_the_table_has_intervals_and_n(results, rows):
     kd = next(line for line in lines if line.startswith("| KD"))
     assert f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})" in kd
     assert len(lines) == 5
+    both = rows["KD", "internal, ct+pet_fdg", None, "macro AUC"]
+    place = next(n for n, t in enumerate(lines[0].split("|")) if "CT and PET" in t)
+    assert kd.split("|")[place].strip().startswith(f"{both.value:.3f}")
 
 
 def test_a_table_is_put_between_its_marks(tmp_path):
