@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from REACTKDLib.errors import ReactKDError
 
 if TYPE_CHECKING:
-    from .study import Study
+    from .study import Study, Unit
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -52,6 +53,17 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--workers", type=int, default=2, help="processes that simulate")
     simulate.set_defaults(run=_simulate)
 
+    of_study = argparse.ArgumentParser(add_help=False)
+    of_study.add_argument("--config", type=Path, required=True, help="study configuration")
+    of_study.add_argument(
+        "--work", type=Path, required=True, help="folder for tensors, teachers, checkpoints"
+    )
+    of_study.add_argument(
+        "--results", type=Path, help="folder of the study (default: training/results/<name>)"
+    )
+    of_study.add_argument("--workers", type=int, default=2, help="processes that simulate")
+    of_study.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    commands_of_study = {}
     for name, run, text in (
         ("prepare", _prepare, "simulate and prepare the cases of a study"),
         ("pretrain", _pretrain, "pretrain the students' CT encoder, where the study says so"),
@@ -59,51 +71,36 @@ def _parser() -> argparse.ArgumentParser:
         ("distil", _distil, "train and measure the students, as many as fit in the time"),
         ("evaluate", _evaluate, "write results.json from the students that are finished"),
         ("reproduce", _reproduce, "all of these, in order"),
+        ("compare", _compare, "differences between two methods of a study"),
+        ("export", _export, "write a study's student as a model package"),
     ):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("--config", type=Path, required=True, help="study configuration")
-        command.add_argument(
-            "--work", type=Path, required=True, help="folder for tensors, teachers, checkpoints"
-        )
-        command.add_argument(
-            "--results", type=Path, help="folder of the study (default: training/results/<name>)"
-        )
-        command.add_argument("--workers", type=int, default=2, help="processes that simulate")
-        command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-        command.add_argument("--method", action="append", default=[], help="only this (repeatable)")
-        command.add_argument("--minutes", type=float, help="begin no student after this time")
-        command.add_argument(
+        command = commands.add_parser(name, help=text, parents=[of_study])
+        command.set_defaults(run=run)
+        commands_of_study[name] = command
+    for name in ("train-teachers", "distil"):
+        commands_of_study[name].add_argument(
             "--part",
             type=_part,
             default=(0, 1),
             metavar="K/N",
             help="only the K-th of N equal parts of the work, K from 1, for N processes",
         )
-        command.add_argument("--readme", type=Path, help="Markdown file whose table is made anew")
-        command.set_defaults(run=run)
-
-    compare = commands.add_parser("compare", help="differences between two methods of a study")
-    compare.add_argument("--config", type=Path, required=True, help="study configuration")
-    compare.add_argument("--work", type=Path, required=True, help="folder with the cases")
-    compare.add_argument(
-        "--results", type=Path, help="folder of the study (default: training/results/<name>)"
-    )
+    for name in ("distil", "reproduce"):
+        command = commands_of_study[name]
+        command.add_argument("--method", action="append", default=[], help="only this (repeatable)")
+        command.add_argument("--minutes", type=float, help="begin no student after this time")
+    for name in ("evaluate", "reproduce"):
+        commands_of_study[name].add_argument(
+            "--readme", type=Path, help="Markdown file whose table is made anew"
+        )
+    compare, export = commands_of_study["compare"], commands_of_study["export"]
     compare.add_argument("--method", default="REACT-KD", help="the one method")
     compare.add_argument("--reference", default="no distillation", help="the other method")
-    compare.set_defaults(run=_compare, device="cpu", workers=2)
-
-    export = commands.add_parser("export", help="write a study's student as a model package")
-    export.add_argument("--config", type=Path, required=True, help="study configuration")
-    export.add_argument("--work", type=Path, required=True, help="folder that has the students")
-    export.add_argument(
-        "--results", type=Path, help="folder of the study (default: training/results/<name>)"
-    )
     export.add_argument("--method", default="REACT-KD", help="method of the student")
     export.add_argument("--package", type=Path, required=True, help="model package to write")
     export.add_argument(
         "--attribution", required=True, help="source and licence of the training data, a sentence"
     )
-    export.set_defaults(run=_export, device="cpu", workers=2)
 
     manifest = commands.add_parser("manifest", help="turn a public cohort's tree into a manifest")
     manifest.add_argument("cohort", help="hcc-tace-seg, lits17, msd-task03, waw-tace, idc, ...")
@@ -149,7 +146,8 @@ def _study(options: argparse.Namespace) -> Study:
     from .study_configuration import read_study
 
     configuration = read_study(options.config)
-    asked = [options.method] if isinstance(options.method, str) else options.method
+    asked = getattr(options, "method", [])
+    asked = [asked] if isinstance(asked, str) else asked
     if unknown := sorted(set(asked) - set(configuration.settings.seeds)):
         raise OptionError(
             f"{options.config.name} has no methods {unknown}.",
@@ -181,12 +179,15 @@ def _train_teachers(options: argparse.Namespace) -> None:
 
 
 def _distil(options: argparse.Namespace) -> None:
-    from .study import run_units
-
     study = _study(options)
     first, step = options.part
-    units = list(study.units(options.method))[first::step]
-    missing = run_units(study, units, options.minutes)
+    _run_units(study, list(study.units(options.method))[first::step], options.minutes)
+
+
+def _run_units(study: Study, units: Sequence[Unit], minutes: float | None) -> None:
+    from .study import run_units
+
+    missing = run_units(study, units, minutes)
     print(f"{len(units) - missing} of {len(units)} students are finished.")
 
 
@@ -202,7 +203,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _reproduce(options: argparse.Namespace) -> None:
     _prepare(options)
-    _distil(options)
+    study = _study(options)
+    _run_units(study, list(study.units(options.method)), options.minutes)
     _evaluate(options)
 
 

@@ -10,13 +10,12 @@ import numpy as np
 from .evaluation.bootstrap import Estimate, Metric, band_over_folds, case_interval
 from .evaluation.calibration import brier_score, expected_calibration_error
 from .evaluation.comparison import Difference, paired_difference
-from .evaluation.conformal import abstains, prediction_sets
+from .evaluation.conformal import COVERAGE, abstains, prediction_sets
 from .evaluation.decision import macro_net_benefit, mean_net_benefit, net_benefit
 from .evaluation.discrimination import balanced_accuracy, class_auc, mean_auc, micro_auc
 from .evaluation.results import Results, Row, row_of
 from .study import EXTERNAL, INTERNAL, Study
 from .study_runs import (
-    COVERAGE,
     Documents,
     common_runs,
     finished_runs,

@@ -40,11 +40,6 @@ class TeacherEntry:
     dosed: bool
     temperature: float = 1.0
 
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """All that it can read, in the order of its branches."""
-        return tuple(dict.fromkeys(n for b in self.network.spec.branches.values() for n in b))
-
 
 @dataclass(frozen=True, eq=False)
 class Answers:
@@ -52,9 +47,8 @@ class Answers:
 
     ``tables`` : (patient, photons) -> ``logits`` (classes,), ``pooled`` (C,), ``features``
     (C, k, j, i) in half precision on cells of ``stride`` voxels, and of the region graph of the
-    whole case ``nodes`` (R, C) and ``mask`` (R,). Photons are None where
-    the CT is as it is, and for a teacher that is not ``dosed``. A patient who completes no branch
-    of the teacher is absent.
+    whole case ``nodes`` (R, C) and ``mask`` (R,). Photons are None where the CT is as it is, and
+    for a teacher that is not ``dosed``. A patient who completes no branch of the teacher is absent.
     """
 
     tables: dict[tuple[str, float | None], dict[str, Tensor]]
@@ -140,11 +134,9 @@ def _answer(
     network = teacher.network.eval()
     with torch.inference_mode():
         for case in cases:
-            names = tuple(n for n in teacher.modalities if n in case.volumes)
-            complete = network.branches_for(names)
-            if not complete:
+            read = network.modalities_of(network.branches_for(case.volumes))
+            if not read:
                 continue
-            read = tuple(dict.fromkeys(n for b in complete for n in network.spec.branches[b]))
             for photons in (None, *(case.low_dose if teacher.dosed else ())):
                 batch = whole_case(case, spec, device, photons)
                 view = view_of(network, batch, [read], teacher.dosed)

@@ -1,8 +1,9 @@
 """Plain baselines of a cohort: a few figures of the lesion and a logistic regression on them.
 
-What a network adds can only be judged against what needs none. For the set ``sts`` the greatest SUV
-of the tumour alone separates patients with lung metastases from the others (``SOURCES.md`` of the
-data); a student of CT has to be compared with that, and with the same plain figures of CT.
+What a network adds can only be judged against what needs none. In the set ``sts`` the greatest SUV
+of the tumour alone tells patients with lung metastases from the others (AUC 0.81 in sample,
+``Testing/unit/test_baselines.py``); a student of CT is compared with that, and with the same plain
+figures of CT.
 """
 
 from __future__ import annotations

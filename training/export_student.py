@@ -18,6 +18,7 @@ from REACTKDLib.networks.student import Student
 from .aggregate import study_results
 from .evaluation.bootstrap import Estimate
 from .evaluation.calibration import FEW_CASES, cautious_temperature
+from .evaluation.conformal import COVERAGE
 from .evaluation.discrimination import macro_auc_interval
 from .export import TrainedModalitySet, write_package
 from .package_statistics import calibrate, data_format, training_ranges
@@ -56,7 +57,7 @@ def export_student(study: Study, method: str, package: Path, attribution: str) -
     ------
     OptionError : no such method, no finished unit with weights in the work folder, a student that
         model packages cannot describe.
-    OutputError : the package is larger than :data:`LARGEST_MB`, or cannot be written.
+    OutputError : the weights are larger than :data:`LARGEST_MB`, or cannot be written.
     """
     kind = "SIMULATED images" if study.simulated else "images of real patients"
     description = f"CBAM3D student, distilled by {method} on {kind}."
@@ -66,6 +67,9 @@ def export_student(study: Study, method: str, package: Path, attribution: str) -
         raise OptionError(
             f"The student of {method} is no SegResNet student.", "Export another method."
         )
+    size = sum(t.numel() * t.element_size() for t in student.state_dict().values()) / 1e6
+    if size > LARGEST_MB:
+        raise OutputError(f"The student has {size:.1f} MB.", f"Stay below {LARGEST_MB:g} MB.")
     part = study.part(chosen.unit.fold)
     sets = {
         modality_set_key(names): calibrate(
@@ -74,7 +78,7 @@ def export_student(study: Study, method: str, package: Path, attribution: str) -
         for names in (tuple(key.split("+")) for key in study.settings.evaluate)
         if "ct" in names  # the CT is required wherever the package is used
     }
-    written = write_package(
+    return write_package(
         package,
         study.configuration.document["spec"],
         student,
@@ -93,10 +97,6 @@ def export_student(study: Study, method: str, package: Path, attribution: str) -
             "network_data_format": data_format(study.spec),
         },
     )
-    size = sum(f.stat().st_size for f in package.rglob("*") if f.is_file()) / 1e6
-    if size > LARGEST_MB:
-        raise OutputError(f"{package} has {size:.1f} MB.", f"Stay below {LARGEST_MB:g} MB.")
-    return written
 
 
 def choose(study: Study, method: str) -> Chosen:
@@ -215,8 +215,8 @@ patients.
 {calibration}
 
 A class is in the prediction set when one minus its probability is at most the limit; sets were
-calibrated on {len(part.selection)} cases to hold the true class of 90 % of patients like them. With
-fewer than 9 cases no limit can promise that: it is then 1, and every class is in every set. With
+calibrated on {len(part.selection)} cases to hold the true class of {COVERAGE:.0%} of patients like
+them. A limit of 1 puts every class into every set: so few cases can promise no less. With
 fewer than {FEW_CASES} cases a temperature below 1 is not believed: 1 is taken.
 
 ## The study

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ def faithfulness_scores(
 
 def _view(student: AnyStudent, batch: Batch, ct: torch.Tensor | None = None) -> NetworkView:
     if ct is not None:
-        batch = Batch(**{**vars(batch), "volumes": {"ct": ct}, "present": {"ct": np.ones(1, bool)}})
+        batch = replace(batch, volumes={"ct": ct}, present={"ct": np.ones(1, bool)})
     with torch.inference_mode():
         return view_of(student.eval(), batch, [("ct",)], dosed=False)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from REACTKDLib.model_package import ModelSpec
-from REACTKDLib.networks.student import pool
+from REACTKDLib.networks.student import gate, pool
 
 from .batches import whole_case
 from .evaluation.localisation import attention_mass, pointing_game
@@ -80,7 +80,7 @@ def logits_by_modalities(
             for names in sets:
                 if set(names) <= set(branches):
                     ordered = [branches[name] for name in student.modalities if name in names]
-                    pooled = pool(torch.sigmoid(torch.stack(ordered).sum(dim=0)), weights)
+                    pooled = pool(gate(ordered), weights)
                     found[names][case.patient] = rounded(student.head(pooled)[0])
     return found
 

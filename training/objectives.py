@@ -62,8 +62,7 @@ class TeacherObjective(Objective):
         """Modalities that a row shows: of the branches kept, or of all if it has none of them."""
         complete = self.network.branches_for(batch.names(row, tuple(batch.present)))
         branches = [name for name in complete if name in kept] or complete
-        read = (n for branch in branches for n in self.network.spec.branches[branch])
-        return tuple(dict.fromkeys(read))
+        return self.network.modalities_of(branches)
 
 
 def _label_terms(

@@ -13,13 +13,10 @@ from REACTKDLib.model_package import ModalitySetStatistics, ModelSpec, TrainingR
 from REACTKDLib.networks.student import Student
 
 from .evaluation.calibration import cautious_temperature
-from .evaluation.conformal import calibrate_sets
+from .evaluation.conformal import COVERAGE, calibrate_sets
 from .export import TrainedModalitySet
 from .measure import views
 from .prepare import PreparedCase
-
-#: Part of patients whose true class the prediction sets are to hold.
-COVERAGE = 0.9
 
 #: Least standard deviation of a pooled feature, in parts of the channels' root mean square.
 _LEAST_SPREAD = 0.25

@@ -118,7 +118,7 @@ class Study(StudyCases):
             temperature = float(json.loads(kept.read_text(encoding="utf-8"))["temperature"])
             return TeacherEntry(network.eval(), settings.dosed, temperature)
         part = self.part(fold).where(lambda case: bool(network.branches_for(case.volumes)))
-        names = tuple(dict.fromkeys(n for b in settings.branches.values() for n in b))
+        names = network.modalities_of(settings.branches)
         objective = TeacherObjective(
             network, self.settings.loss, settings.dosed, settings.branch_dropout, settings.cells
         )

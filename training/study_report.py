@@ -14,12 +14,13 @@ import torch
 from REACTKDLib import __version__
 
 from .aggregate import CT, THRESHOLDS, explanation_title, study_results
+from .evaluation.conformal import COVERAGE
 from .evaluation.html_report import FlowStep, ReportContent, write_report
 from .evaluation.results import Results, Row, write_json, write_results
 from .study import EXTERNAL, INTERNAL, Study
 from .study_attention import attention_panels
 from .study_figures import Runs, reliability, study_figures
-from .study_runs import COVERAGE, finished_runs
+from .study_runs import finished_runs
 from .study_tables import delong_rows, readme_table
 
 #: Rows of the report's section on calibration begin with one of these.

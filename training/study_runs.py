@@ -13,11 +13,8 @@ from REACTKDLib.errors import InputError
 
 from .evaluation.bootstrap import Fold
 from .evaluation.calibration import cautious_temperature
-from .evaluation.conformal import calibrate_sets
+from .evaluation.conformal import COVERAGE, calibrate_sets
 from .study import INTERNAL, SELECTION, Study
-
-#: Promised coverage of prediction sets: a choice, as usual as the 95 % of intervals.
-COVERAGE = 0.9
 
 Documents = Sequence[dict[str, Any]]
 

@@ -5,7 +5,7 @@ Source: REACT-KD (arXiv 2508.02104), student network, with SegResNet encoders.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -105,7 +105,7 @@ class Student(nn.Module):
             if name in volumes
         ]
         attention = torch.stack([attention for _, attention in found]).mean(dim=0)
-        return torch.sigmoid(torch.stack([branch for branch, _ in found]).sum(dim=0)), attention
+        return gate([branch for branch, _ in found]), attention
 
     def inside(self, roi: Tensor) -> Tensor:
         """How much every cell of the feature map belongs to a region of interest, the last level of
@@ -138,6 +138,11 @@ class Student(nn.Module):
         features, attention = self.fuse(volumes, roi)
         pooled = pool(features, weights)
         return StudentOutput(self.head(pooled), features, attention, pooled)
+
+
+def gate(branches: Sequence[Tensor]) -> Tensor:
+    """Fused feature map, 0..1: the sigmoid of the sum of branches (N, C, k, j, i)."""
+    return torch.sigmoid(torch.stack(list(branches)).sum(dim=0))
 
 
 def pool(features: Tensor, weights: Tensor | None) -> Tensor:

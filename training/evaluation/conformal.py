@@ -48,6 +48,10 @@ def nonconformity(probabilities: np.ndarray, score: Score) -> np.ndarray:
     raise OptionError(f"Unknown score {score!r}.", "Choose lac or aps.")
 
 
+#: Promised coverage of prediction sets: a choice, as usual as the 95 % of intervals.
+COVERAGE = 0.9
+
+
 @dataclass(frozen=True)
 class ConformalLimit:
     """A class is in the set when its ``score`` is at most ``limit`` (infinite: every class is).
@@ -62,7 +66,7 @@ class ConformalLimit:
 
 
 def calibrate_sets(
-    labels: np.ndarray, probabilities: np.ndarray, coverage: float = 0.9, score: Score = "lac"
+    labels: np.ndarray, probabilities: np.ndarray, coverage: float = COVERAGE, score: Score = "lac"
 ) -> ConformalLimit:
     """Limit from a calibration split: the ceil((n + 1) * coverage)-th smallest true-class score.
 

@@ -7,7 +7,7 @@ a CT at any dose.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from REACTKDLib.networks.cbam3d import CBAM3D
-from REACTKDLib.networks.student import StudentOutput, pool
+from REACTKDLib.networks.student import StudentOutput, gate, pool
 
 from .swin import SwinEncoder, SwinSpec
 
@@ -59,6 +59,10 @@ class Teacher(nn.Module):
         """Branches whose modalities are all there."""
         return [n for n, inputs in self.spec.branches.items() if set(inputs) <= set(modalities)]
 
+    def modalities_of(self, branches: Iterable[str]) -> tuple[str, ...]:
+        """All that these branches read, each once, in their order."""
+        return tuple(dict.fromkeys(n for name in branches for n in self.spec.branches[name]))
+
     def cells(self, voxels: Tensor) -> Tensor:
         """Means of (N, C, k, j, i) over the voxels of every cell of the feature map."""
         stride = self.spec.swin.stride
@@ -83,7 +87,7 @@ class Teacher(nn.Module):
             if name in names
         ]
         attention = torch.stack([attention for _, attention in found]).mean(dim=0)
-        return torch.sigmoid(torch.stack([branch for branch, _ in found]).sum(dim=0)), attention
+        return gate([branch for branch, _ in found]), attention
 
     def inside(self, roi: Tensor) -> Tensor:
         """Cells with any voxel of a region of interest (N, 1, k, j, i), as 0 and 1."""
