@@ -15,8 +15,8 @@ from REACTKDLib.networks.student import Student
 from .evaluation.calibration import cautious_temperature
 from .evaluation.conformal import COVERAGE, calibrate_sets
 from .export import TrainedModalitySet
-from .measure import views
 from .prepare import PreparedCase
+from .student import head_logits, pooled_features
 
 #: Least standard deviation of a pooled feature, in parts of the channels' root mean square.
 _LEAST_SPREAD = 0.25
@@ -32,15 +32,14 @@ def calibrate(
 ) -> TrainedModalitySet:
     """Reference features from the training cases; temperature, distance limit and prediction sets
     from the others. ``names`` : modalities that are shown."""
-    features = _pooled(student, train, spec, names, device)
+    features = pooled_features(student, train, spec, names, device)
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     # A channel that hardly varies in training would turn any small difference into a distance.
     spread = np.maximum(deviation, _LEAST_SPREAD * np.sqrt(np.mean(deviation**2)))
-    held_out = _pooled(student, selection, spec, names, device)
+    held_out = pooled_features(student, selection, spec, names, device)
     distances = np.sqrt(np.mean(((held_out - mean) / spread) ** 2, axis=1))
     labels = np.array([case.label for case in selection])
-    weight, bias = (p.detach().double().cpu().numpy() for p in student.head.parameters())
-    logits = held_out @ weight.T + bias
+    logits = head_logits(student, held_out)
     temperature = cautious_temperature(labels, logits)
     limit = calibrate_sets(labels, softmax(logits / temperature, axis=1), COVERAGE).limit
     return TrainedModalitySet(
@@ -54,18 +53,6 @@ def calibrate(
             prediction_set_coverage=COVERAGE,
         ),
     )
-
-
-def _pooled(
-    student: Student,
-    cases: Sequence[PreparedCase],
-    spec: ModelSpec,
-    names: tuple[str, ...],
-    device: torch.device,
-) -> np.ndarray:
-    """Pooled features (cases, channels), float64."""
-    found = views(student, cases, names, spec, device)
-    return np.stack([view.pooled[0].double().cpu().numpy() for _, view in found])
 
 
 def training_ranges(train: Sequence[PreparedCase]) -> TrainingRanges:
