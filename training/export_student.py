@@ -216,7 +216,7 @@ patients.
 
 A class is in the prediction set when one minus its probability is at most the limit; sets were
 calibrated on {len(part.selection)} cases to hold the true class of {COVERAGE:.0%} of patients like
-them. A limit of 1 puts every class into every set: so few cases can promise no less. With
+them. A limit of 1, which very few cases lead to, puts every class into every set. With
 fewer than {FEW_CASES} cases a temperature below 1 is not believed: 1 is taken.
 
 ## The study
