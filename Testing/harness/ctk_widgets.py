@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
+from . import ctk_path_line_edit, ctk_range
+
 _HEADER_HEIGHT = 24
 
 
@@ -161,4 +163,6 @@ CLASSES: dict[str, type] = {
     "ctkCollapsibleButton": ctkCollapsibleButton,
     "ctkMessageBox": ctkMessageBox,
     "ctkSliderWidget": ctkSliderWidget,
+    **ctk_path_line_edit.CLASSES,
+    **ctk_range.CLASSES,
 }

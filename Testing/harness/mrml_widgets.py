@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, ClassVar
+from typing import Any
 
 from PySide6 import QtCore, QtWidgets
 
@@ -16,9 +16,6 @@ class _SceneWidget(QtWidgets.QWidget):
     """A widget that is given the scene and passes it on."""
 
     mrmlSceneChanged = QtCore.Signal(object)
-    SIGNATURES: ClassVar[dict[str, str]] = {
-        "mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged(PyObject)"
-    }
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
@@ -96,10 +93,6 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
 
     currentNodeChanged = QtCore.Signal(object)
     currentNodeIDChanged = QtCore.Signal(str)
-    SIGNATURES: ClassVar[dict[str, str]] = {
-        "currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged(PyObject)",
-        "currentNodeIDChanged(QString)": "currentNodeIDChanged(QString)",
-    }
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)

@@ -8,6 +8,9 @@ In Slicer, Python sees Qt through PythonQt. The rules that code gets wrong on ot
   arguments than the signal has;
 - an unknown attribute raises, on reading and on writing: no attribute is ever created.
 
+Of a stand-in for one of Slicer's or CTK's classes, only what that class shows to Python is there
+(``surface``).
+
 Each PySide6 class gets a proxy class with the same name and bases, so ``isinstance`` works. A proxy
 holds no state; two proxies of one object are equal.
 """
@@ -15,14 +18,14 @@ holds no state; two proxies of one object are equal.
 from __future__ import annotations
 
 import inspect
-import types
 from collections.abc import Callable
 from typing import Any
 
 import shiboken6
-from PySide6 import QtCore, QtGui, QtWidgets
+from PySide6 import QtCore
 
 from .errors import NotModelledError
+from .surface import qt_signature, refuse_unmodelled
 
 _PROXY_CLASSES: dict[type, type] = {}
 
@@ -106,6 +109,9 @@ class QtObject(metaclass=_ProxyType):
             return qt_object.objectName()
         if name == "exec_":
             return _call(qt_object.exec)
+        if name == "print":  # PythonQt takes both names, PySide6 only print_
+            name = "print_"
+        refuse_unmodelled(type(qt_object), name)
         if qt_object.metaObject().indexOfProperty(name) >= 0:
             return wrap(_read_property(qt_object, name))
         if name in (bytes(n.data()).decode() for n in qt_object.dynamicPropertyNames()):
@@ -123,6 +129,7 @@ class QtObject(metaclass=_ProxyType):
     def __setattr__(self, name: str, value: Any) -> None:
         qt_object = self._qt
         name = "objectName" if name == "name" else name
+        refuse_unmodelled(type(qt_object), name)
         index = qt_object.metaObject().indexOfProperty(name)
         if index >= 0 and not qt_object.metaObject().property(index).isWritable():
             raise AttributeError(f"{self.className()}.{name} is read only")
@@ -148,18 +155,22 @@ class QtObject(metaclass=_ProxyType):
 
         Raises
         ------
-        ValueError : the class has no such signal.
+        ValueError : the class has no such signal (PythonQt itself only prints a warning).
+        NotModelledError : the class has it, its stand-in has not.
         """
-        qt_signature = _known_signature(self._qt, signature)
-        connection = QtCore.QObject.connect(
-            self._qt, QtCore.SIGNAL(qt_signature), _receiver(function)
-        )
-        _CONNECTIONS.setdefault((self._address, qt_signature), []).append((function, connection))
+        self._connect(qt_signature(self._qt, signature), function)
         return True
+
+    def _connect(self, signal: str, function: Callable[..., Any]) -> None:
+        connection = QtCore.QObject.connect(self._qt, QtCore.SIGNAL(signal), _receiver(function))
+        _CONNECTIONS.setdefault((self._address, signal), []).append((function, connection))
 
     def disconnect(self, signature: str, function: Callable[..., Any]) -> bool:
         """Undo one ``connect``; False when there was none."""
-        made = _CONNECTIONS.get((self._address, _known_signature(self._qt, signature)), [])
+        return self._disconnect(qt_signature(self._qt, signature), function)
+
+    def _disconnect(self, signal: str, function: Callable[..., Any]) -> bool:
+        made = _CONNECTIONS.get((self._address, signal), [])
         for index, (known, connection) in enumerate(made):
             if known == function:
                 del made[index]
@@ -187,10 +198,10 @@ class Signal:
         self._sender, self._name = sender, name
 
     def connect(self, function: Callable[..., Any]) -> None:
-        self._sender.connect(self._fullest_signature(), function)
+        self._sender._connect(self._fullest_signature(), function)
 
     def disconnect(self, function: Callable[..., Any]) -> None:
-        self._sender.disconnect(self._fullest_signature(), function)
+        self._sender._disconnect(self._fullest_signature(), function)
 
     def emit(self, *arguments: Any) -> None:
         getattr(self._sender._qt, self._name).emit(*(unwrap(a) for a in arguments))
@@ -210,17 +221,6 @@ def _read_property(qt_object: QtCore.QObject, name: str) -> Any:
         return getattr(qt_object, name)()
 
 
-def _known_signature(qt_object: QtCore.QObject, signature: str) -> str:
-    """The signature by which PySide6 knows a signal; stand-ins declare those with C++ types."""
-    declared = getattr(type(qt_object), "SIGNATURES", {})
-    if signature in declared:
-        return declared[signature]
-    normal = bytes(QtCore.QMetaObject.normalizedSignature(signature).data()).decode()
-    if qt_object.metaObject().indexOfSignal(normal) < 0:
-        raise ValueError(f"{qt_object.metaObject().className()} has no signal {signature!r}")
-    return normal
-
-
 def _receiver(function: Callable[..., Any]) -> Callable[..., None]:
     """``function`` called with as many of the signal's arguments as it takes."""
     takes: float = 0
@@ -235,15 +235,3 @@ def _receiver(function: Callable[..., Any]) -> Callable[..., None]:
         function(*(wrap(a) for a in arguments[:count]))
 
     return receive
-
-
-class QtModule(types.ModuleType):
-    """The module ``qt``: everything of QtCore, QtGui and QtWidgets in one namespace."""
-
-    def __getattr__(self, name: str) -> Any:
-        for library in (QtCore, QtGui, QtWidgets):
-            if hasattr(library, name):
-                value = getattr(library, name)
-                is_object = isinstance(value, type) and issubclass(value, QtCore.QObject)
-                return proxy_class(value) if is_object else value
-        raise AttributeError(f"qt has no name {name!r}")
