@@ -22,7 +22,7 @@ from .infer import Classifier, Prediction, check_device, load_classifier, predic
 from .model_package import ModelPackage
 from .normalise import normalise
 from .read import StudyFiles, read_study
-from .regions import Regions, check_scheme, make_regions
+from .regions import Regions, check_scheme, make_regions, same_regions
 from .report import check_output, write_result
 from .roi import Roi, locate_roi
 from .types import CaseResult, Study, Volume, frozen_mapping
@@ -75,8 +75,11 @@ def run_case(
     package: ModelPackage,
     options: RunOptions = RunOptions(),
     progress: Progress = no_progress,
+    like: CaseResult | None = None,
 ) -> CaseResult:
     """Classify and explain one study.
+
+    ``like`` : a result on the same CT grid whose regions are taken instead of new ones.
 
     Raises
     ------
@@ -86,7 +89,9 @@ def run_case(
         any work is done.
     """
     check_options(options, package)
-    return _run(study, package, options, progress, lambda: load_classifier(package, options.device))
+    return _run(
+        study, package, options, progress, lambda: load_classifier(package, options.device), like
+    )
 
 
 def _run(
@@ -95,6 +100,7 @@ def _run(
     options: RunOptions,
     progress: Progress,
     classifier: Callable[[], Classifier],
+    like: CaseResult | None = None,
 ) -> CaseResult:
     seconds: dict[str, float] = {}
 
@@ -110,7 +116,10 @@ def _run(
             roi = locate_roi(study, package)
             statistics = check_ct(study, roi, package)
         # The network does not need the regions: they are made while it works.
-        making_regions = beside.submit(make_regions, roi, study.ct, package, options.scheme)
+        if like is None:
+            making_regions = beside.submit(make_regions, roi, study.ct, package, options.scheme)
+        else:
+            making_regions = beside.submit(same_regions, roi, study.ct, like)
         with stage("normalisation"):
             model_input = normalise(study, roi, package)
         with stage("model"):
@@ -138,7 +147,7 @@ def _run(
         logits=frozen_mapping(by_class(prediction.logits)),
         bias=frozen_mapping(by_class(prediction.head_bias)),
         target=target,
-        scheme=options.scheme,
+        scheme=options.scheme if like is None else like.scheme,
         regions=regions.regions,
         shares=explanation.shares,
         outside_share=explanation.outside_share,

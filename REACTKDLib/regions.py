@@ -10,6 +10,7 @@ Schemes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from .errors import InputError, OptionError
 from .geometry import Geometry, bounding_box
 from .model_package import ModelSpec, RegionSpec
 from .roi import Roi, column_ends
-from .types import Notice, Region, Volume, read_only
+from .types import CaseResult, Notice, Region, Volume, read_only
 
 SCHEMES = ("anatomical", "paper")
 
@@ -105,6 +106,32 @@ def make_regions(roi: Roi, ct: Volume, package: ModelSpec, scheme: str = "anatom
         regions=_measure(labels, parts, roi.geometry, ct.array[roi.slices]),
         contact_area_mm2=_contact_areas(labels, len(parts), roi.geometry),
         notices=_notices(count, ignored, spec),
+    )
+
+
+def same_regions(roi: Roi, ct: Volume, like: CaseResult) -> Regions:
+    """The regions of an earlier result, measured on another CT of the same grid.
+
+    Raises
+    ------
+    InputError : another grid.
+    """
+    if not like.region_labels.geometry.same_grid(ct.geometry):
+        raise InputError(
+            f"The regions of {like.case_id} are on a grid of {like.region_labels.geometry.size}"
+            f" voxels, the CT on one of {ct.geometry.size}.",
+            "Run the model on this CT first.",
+        )
+    labels = like.region_labels.array[roi.slices]
+    count = max((region.label for region in like.regions), default=0)
+    parts: list[_Part | None] = [None] * count
+    for region in like.regions:
+        parts[region.label - 1] = _Part(region.id, region.name, region.kind)
+    return Regions(
+        labels=labels,
+        geometry=roi.geometry,
+        regions=_measure(labels, parts, roi.geometry, ct.array[roi.slices]),
+        contact_area_mm2=_contact_areas(labels, count, roi.geometry),
     )
 
 
@@ -233,12 +260,12 @@ def _add_parenchyma(
 
 
 def _measure(
-    labels: np.ndarray, parts: list[_Part], geometry: Geometry, hu: np.ndarray
+    labels: np.ndarray, parts: Sequence[_Part | None], geometry: Geometry, hu: np.ndarray
 ) -> tuple[Region, ...]:
     regions = []
     boxes = ndimage.find_objects(labels, max_label=len(parts))
     for label, (part, box) in enumerate(zip(parts, boxes, strict=True), start=1):
-        if box is None:  # a rim without room, an eighth of a few voxels
+        if part is None or box is None:  # a rim without room, an eighth of a few voxels
             continue
         mask, grid = labels[box] == label, geometry.crop_to(box)
         values = hu[box][mask].astype(np.float64)

@@ -90,7 +90,7 @@ def locate_roi(study: Study, package: ModelSpec) -> Roi:
     model_geometry = _model_grid(
         segmentation.geometry, caps, package.grid, package.network.total_stride
     )
-    start, size = _covering_crop(study.ct.geometry, model_geometry)
+    start, size = covering_crop(study.ct.geometry, model_geometry)
     geometry = study.ct.geometry.crop(start, size)
     notices = []
     if overlap < _COMPLETE_OVERLAP:
@@ -173,11 +173,11 @@ def _model_grid(
     )
 
 
-def _covering_crop(ct: Geometry, model: Geometry) -> tuple[Index, Index]:
-    """Start and size (i, j, k) of the part of the CT's lattice that covers the model's grid."""
-    corners = ct.ijk_from_lps(model.corners_lps())
-    start = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, np.array(ct.size) - 1)
-    stop = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, start + 1, ct.size)
+def covering_crop(lattice: Geometry, box: Geometry) -> tuple[Index, Index]:
+    """Start and size (i, j, k) of the part of a lattice that covers another grid's box."""
+    corners = lattice.ijk_from_lps(box.corners_lps())
+    start = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, np.array(lattice.size) - 1)
+    stop = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, start + 1, lattice.size)
     size = stop - start
     return (int(start[0]), int(start[1]), int(start[2])), (int(size[0]), int(size[1]), int(size[2]))
 

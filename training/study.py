@@ -34,6 +34,7 @@ from .forward import AnyStudent, Network
 from .losses import make_distillation
 from .measure import Table, explain_tests, logits_by_modalities, logits_of, mean_pooled, rounded
 from .networks.lora import LoraSpec, merge_lora
+from .networks.normalised import fold_projections, normalise_projections
 from .networks.swin_student import SwinStudent, SwinStudentSpec
 from .networks.teacher import Teacher, TeacherSpec
 from .objectives import ModalityDropout, StudentObjective, TeacherObjective
@@ -117,6 +118,8 @@ class Study(StudyCases):
             network.load_state_dict(load_file(weights))
             temperature = float(json.loads(kept.read_text(encoding="utf-8"))["temperature"])
             return TeacherEntry(network.eval(), settings.dosed, temperature)
+        if self.settings.normalise:
+            normalise_projections(network)
         part = self.part(fold).where(lambda case: bool(network.branches_for(case.volumes)))
         names = network.modalities_of(settings.branches)
         objective = TeacherObjective(
@@ -124,6 +127,7 @@ class Study(StudyCases):
         )
         title = f"{name} teacher, fold {fold}"
         fitted = self._fit(objective, part, names, settings.optimisation, folder, title)
+        fold_projections(network)
         labels, logits = self._tested(network, part.selection, names)
         temperature = cautious_temperature(labels, logits)
         labels, logits = self._tested(network, part.test, names)
@@ -295,6 +299,8 @@ class Study(StudyCases):
         teachers = [self.answers(name, unit.fold) for name in method.teachers]
         part = self.part(unit.fold)
         student = self._new_student(unit)
+        if self.settings.normalise:
+            normalise_projections(student)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(unit.seed * 1009 + unit.fold + 1)
             distillation = make_distillation(
@@ -316,6 +322,7 @@ class Study(StudyCases):
         title = f"{unit.method}, seed {unit.seed}, fold {unit.fold}"
         optimisation = self.settings.student.optimisation
         fitted = self._fit(objective, part, ("ct",), optimisation, folder, title, unit.seed)
+        fold_projections(student)
         if isinstance(student, SwinStudent):
             merge_lora(student)
         use_onednn(student)

@@ -127,6 +127,8 @@ class StudySettings:
     of ``inner_parts`` parts selects the epoch and fits the temperature. The test part is never
     selected on. ``evaluate`` lists the modality sets that the internal test measures. ``baselines``
     : name -> features of :mod:`training.baselines` for a logistic regression, of listed cohorts.
+    ``normalise`` : projections are followed by batch norm while teachers and students train (see
+    :mod:`training.networks.normalised`).
     ``faithful_cases`` : on how many test cases of a method's first seed the explanation is tested
     for faithfulness; each takes about thirty passes.
     """
@@ -146,6 +148,7 @@ class StudySettings:
     listed: ListedCohorts | None = None
     repeats: int = 1
     baselines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    normalise: bool = False
     faithful_cases: int = 6
     pretraining: PretrainingSettings | None = None
 

@@ -1,0 +1,201 @@
+"""What the network would say of a changed study: regions hidden, fewer photons.
+
+The exact shares tell what the network used; a what-if tells what it would have said. The study is
+changed and goes through the same pipeline again, with the regions of the original result, so that
+the shares of both can be compared region by region.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import ndimage
+
+from .dose import simulate_low_dose
+from .errors import OptionError
+from .geometry import Geometry, bounding_box, resample_array
+from .model_package import ModelPackage
+from .pipeline import Progress, RunOptions, no_progress, run_case
+from .roi import covering_crop
+from .types import CaseResult, Region, Segmentation, Study, Volume
+
+#: Around a hidden region this much is replaced too, mm: an image is blurred over its border, a PET
+#: more than a CT.
+MARGIN_MM: Mapping[str, float] = {"ct": 2.0}
+_PET_MARGIN_MM = 8.0
+
+#: Tissue is taken from within this distance of a hidden region, mm.
+REACH_MM = 50.0
+
+#: Kinds of regions that a hidden one is filled from: the first of these groups that is near.
+_TISSUE = (("parenchyma", "organ"), ("rim",))
+
+#: Parts of the way back to the border at which a replaced voxel looks for tissue beyond it: its
+#: mirror image first, which keeps texture, then nearer and nearer to the border.
+_REFLECTIONS = (1.0, 0.75, 0.5, 0.25)
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """Changes of a study.
+
+    ``hidden`` : ids of regions whose voxels become nearby parenchyma; a hidden lesion is no lesion
+    any more. ``photons`` per ray for the CT (see :mod:`REACTKDLib.dose`), with the noise of
+    ``seed``; None leaves the dose as it is.
+    """
+
+    hidden: tuple[str, ...] = ()
+    photons: float | None = None
+    seed: int = 0
+
+
+def run_what_if(
+    study: Study,
+    original: CaseResult,
+    what_if: WhatIf,
+    package: ModelPackage,
+    options: RunOptions,
+    progress: Progress = no_progress,
+) -> CaseResult:
+    """The result of the changed study, for the class and the regions of ``original``.
+
+    Raises
+    ------
+    OptionError : as :func:`changed_study`.
+    ReactKDError : as :func:`~.pipeline.run_case`.
+    """
+    progress("what-if", 0.0)
+    changed = changed_study(study, original, what_if, package)
+    return run_case(changed, package, replace(options, target=original.target), progress, original)
+
+
+def changed_study(
+    study: Study, original: CaseResult, what_if: WhatIf, package: ModelPackage
+) -> Study:
+    """``study`` with the changes of ``what_if``; ``original`` is its result.
+
+    The dose comes last, so that what fills a hidden region is as noisy as the rest.
+
+    Raises
+    ------
+    OptionError : a region that the result does not have; no tissue near a hidden region, or no
+        organ that it could belong to.
+    """
+    if what_if.hidden:
+        study = _without(study, original, what_if.hidden, package)
+    if what_if.photons is not None:
+        ct = simulate_low_dose(study.ct, what_if.photons, what_if.seed, method="image")
+        study = replace(study, volumes={**study.volumes, "ct": ct})
+    return study
+
+
+def _without(
+    study: Study, original: CaseResult, hidden: tuple[str, ...], package: ModelPackage
+) -> Study:
+    regions = {region.id: region for region in original.regions}
+    for name in hidden:
+        if name not in regions:
+            raise OptionError(
+                f"The result has no region {name!r} to hide.",
+                f"Choose of {', '.join(sorted(regions))}.",
+            )
+    chosen = [regions[name] for name in hidden]
+    volumes = {
+        name: _filled(volume, original, chosen, MARGIN_MM.get(name, _PET_MARGIN_MM))
+        for name, volume in study.volumes.items()
+    }
+    segmentation = study.segmentation
+    lesions = [region for region in chosen if region.kind == "lesion"]
+    if lesions:
+        segmentation = _without_lesions(segmentation, original, lesions, package)
+    return replace(study, volumes=volumes, segmentation=segmentation)
+
+
+def _near(
+    lattice: Geometry, original: CaseResult, chosen: list[Region]
+) -> tuple[tuple[slice, slice, slice], np.ndarray, np.ndarray]:
+    """Slices (k, j, i) of the part of a lattice within reach of some regions; on it the region
+    labels, and where the regions themselves are."""
+    regions = original.region_labels
+    wanted = [region.label for region in chosen]
+    box = bounding_box(np.isin(regions.array, wanted))
+    assert box is not None  # a region has voxels
+    reach = [int(np.ceil(REACH_MM / step)) for step in regions.geometry.spacing_mm[::-1]]
+    k, j, i = (
+        slice(max(0, side.start - margin), min(extent, side.stop + margin))
+        for side, margin, extent in zip(box, reach, regions.array.shape, strict=True)
+    )
+    around = regions.geometry.crop_to((k, j, i))
+    start, size = covering_crop(lattice, around)
+    k2, j2, i2 = (slice(a, a + n) for a, n in zip(start[::-1], size[::-1], strict=True))
+    labels = resample_array(regions.array[k, j, i], around, lattice.crop(start, size), nearest=True)
+    return (k2, j2, i2), labels, np.isin(labels, wanted)
+
+
+def _filled(volume: Volume, original: CaseResult, chosen: list[Region], margin_mm: float) -> Volume:
+    """``volume`` with tissue from around some regions in their place.
+
+    Every replaced voxel takes the value at its mirror image beyond the border of the nearest
+    tissue, or nearer to that border where the image lies in no tissue.
+    """
+    box, labels, covered = _near(volume.geometry, original, chosen)
+    if not covered.any():
+        return volume  # the volume ends before the regions begin
+    spacing = volume.geometry.spacing_mm[::-1]
+    covered = covered | (
+        (ndimage.distance_transform_edt(~covered, spacing) <= margin_mm) & (labels > 0)
+    )
+    tissue = _tissue(original, labels, covered, chosen)
+    nearest = ndimage.distance_transform_edt(
+        ~tissue, spacing, return_distances=False, return_indices=True
+    )
+    place = np.stack(np.nonzero(covered))
+    border = np.stack([indices[tuple(place)] for indices in nearest])
+    source = border.copy()
+    missing = np.ones(place.shape[1], dtype=bool)
+    for part in _REFLECTIONS:
+        mirrored = np.rint(border + part * (border - place)).astype(int)
+        mirrored = np.clip(mirrored, 0, np.array(labels.shape)[:, None] - 1)
+        found = missing & tissue[tuple(mirrored)]
+        source[:, found] = mirrored[:, found]
+        missing &= ~found
+    array = np.array(volume.array)
+    part_of_array = array[box]
+    part_of_array[tuple(place)] = part_of_array[tuple(source)]
+    return Volume(array, volume.geometry, volume.name)
+
+
+def _tissue(
+    original: CaseResult, labels: np.ndarray, covered: np.ndarray, chosen: list[Region]
+) -> np.ndarray:
+    """Where a hidden region may be filled from."""
+    for kinds in _TISSUE:
+        of_kind = [region.label for region in original.regions if region.kind in kinds]
+        tissue: np.ndarray = np.isin(labels, of_kind) & ~covered
+        if tissue.any():
+            return tissue
+    names = ", ".join(region.name for region in chosen)
+    raise OptionError(
+        f"Nothing within {REACH_MM:g} mm can take the place of: {names}.",
+        "Hide fewer regions; a model that sees the lesion alone cannot do without it.",
+    )
+
+
+def _without_lesions(
+    segmentation: Segmentation, original: CaseResult, lesions: list[Region], package: ModelPackage
+) -> Segmentation:
+    """The segmentation with some lesions given to the organ."""
+    spec = package.regions
+    organ = segmentation.labels_of(spec.organ_role) if spec.organ_role is not None else ()
+    if not organ:
+        raise OptionError(
+            f"The segmentation has no organ that {lesions[0].name} could become a part of.",
+            "Only lesions within a segmented organ can be hidden.",
+        )
+    box, _, covered = _near(segmentation.geometry, original, lesions)
+    labels = np.array(segmentation.labels)
+    part = labels[box]
+    part[covered & np.isin(part, segmentation.labels_of(spec.lesion_role))] = organ[0]
+    return replace(segmentation, labels=labels)
