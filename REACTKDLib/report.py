@@ -238,7 +238,9 @@ def read_result(folder: Path | str) -> CaseResult:
             )
         graph = json.loads((folder / GRAPH).read_text(encoding="utf-8"))
         provenance = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-        return _case(document, graph, provenance, folder)
+        attention = _read_image(folder / ATTENTION, "attention")
+        labels = _read_image(folder / REGIONS, "regions")
+        return case_from_documents(document, graph, provenance, attention, labels)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise InputError(
             f"{folder}: the result is damaged: {type(error).__name__} {error}.",
@@ -246,9 +248,19 @@ def read_result(folder: Path | str) -> CaseResult:
         ) from error
 
 
-def _case(
-    document: dict[str, Any], graph: dict[str, Any], provenance: dict[str, Any], folder: Path
+def case_from_documents(
+    document: Mapping[str, Any],
+    graph: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    attention: Volume,
+    region_labels: Volume,
 ) -> CaseResult:
+    """The case of :func:`result_document`, :func:`graph_document` and its provenance and volumes.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError : a document is not one of these.
+    """
     regions = document["regions"]
     return CaseResult(
         case_id=document["case_id"],
@@ -292,8 +304,8 @@ def _case(
             features=np.array([node["features"] for node in graph["nodes"]], dtype=np.float32),
             edges=tuple(Edge(**edge) for edge in graph["edges"]),
         ),
-        attention=_read_image(folder / ATTENTION, "attention"),
-        region_labels=_read_image(folder / REGIONS, "regions"),
+        attention=attention,
+        region_labels=region_labels,
         modalities=tuple(document["modalities"]),
         simulated_model=document["simulated_model"],
         notices=tuple(Notice(**n) for n in document["notices"]),

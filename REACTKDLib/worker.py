@@ -1,0 +1,128 @@
+"""A process that stays alive and runs one case after another, so that only the first one waits for
+libraries and weights.
+
+``main`` reads one JSON object a line from standard input (a :class:`Job` with its ``id``) and
+answers on standard output, one object a line: first ``{"event": "ready", "pid": ...}``, then of
+each job ``progress`` (``stage``, ``done``), and ``done`` or ``error`` (``error``, the class,
+``message``, ``advice``). Whatever else the process prints goes to standard error. When standard
+input ends, its parent is gone or done with it: the process ends at once, in the midst of a job too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import ReactKDError
+from .typed_json import build
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run. ``study`` is a folder of :func:`~.exchange.send_study`, ``package`` the folder of a
+    model package, ``output`` an empty folder for :func:`~.exchange.send_case`; ``target`` ("" for
+    the most probable class), ``scheme`` and ``device`` as in ``RunOptions``.
+
+    With ``original``, the folder of an earlier result of this study, it is a what-if: ``hidden``,
+    ``photons`` (0 for the dose as it is) and ``seed`` as in ``WhatIf``.
+    """
+
+    study: str
+    package: str
+    output: str
+    target: str = ""
+    scheme: str = "anatomical"
+    device: str = "auto"
+    original: str = ""
+    hidden: tuple[str, ...] = ()
+    photons: float = 0.0
+    seed: int = 0
+
+
+def job_line(number: int, job: Job) -> str:
+    """The line that asks for a job; the answers carry ``number`` as ``id``."""
+    return json.dumps({"id": number, "job": asdict(job)}) + "\n"
+
+
+def main() -> None:
+    """Work until standard input ends."""
+    # Libraries print to descriptor 1 when they please; answers must not be mixed with that.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    lines: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_listen, args=(sys.stdin, lines), daemon=True).start()
+    _tell(answers, event="ready", pid=os.getpid())
+    while True:
+        _answer(json.loads(lines.get()), answers)
+
+
+def _listen(stream: IO[str], lines: queue.Queue[str]) -> None:
+    for line in stream:
+        lines.put(line)
+    os._exit(0)  # nobody waits for an answer any more
+
+
+def _answer(request: dict[str, Any], answers: IO[str]) -> None:
+    number = request["id"]
+
+    def progress(stage: str, done: float) -> None:
+        _tell(answers, id=number, event="progress", stage=stage, done=done)
+
+    try:
+        progress("starting", 0.0)
+        _run(build(Job, request["job"], "job"), progress)
+    except ReactKDError as error:
+        _tell(
+            answers,
+            id=number,
+            event="error",
+            error=type(error).__name__,
+            message=error.message,
+            advice=error.advice,
+        )
+    except Exception as error:  # the parent must hear of it whatever it is
+        traceback.print_exc()
+        _tell(
+            answers,
+            id=number,
+            event="error",
+            error="ReactKDError",
+            message=f"Unexpected {type(error).__name__}: {error}.",
+            advice="The log has the details; report them.",
+        )
+    else:
+        _tell(answers, id=number, event="done")
+
+
+def _run(job: Job, progress: Any) -> None:
+    # Heavy imports, after the process has said that it is there.
+    from .exchange import receive_case, receive_study, send_case
+    from .model_package import load_package
+    from .pipeline import RunOptions, run_case
+    from .what_if import WhatIf, run_what_if
+
+    study, package = receive_study(Path(job.study)), load_package(Path(job.package))
+    options = RunOptions(job.target or None, job.scheme, job.device)
+    if job.original:
+        what_if = WhatIf(job.hidden, job.photons or None, job.seed)
+        original = receive_case(Path(job.original))
+        case = run_what_if(study, original, what_if, package, options, progress)
+    else:
+        case = run_case(study, package, options, progress)
+    send_case(case, Path(job.output))
+
+
+def _tell(answers: IO[str], **message: Any) -> None:
+    answers.write(json.dumps(message) + "\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main()
