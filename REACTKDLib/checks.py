@@ -10,7 +10,7 @@ from .errors import InputError
 from .infer import Prediction
 from .model_package import ModelPackage, ModelSpec, TrainingRanges, modality_set_key
 from .roi import Roi
-from .types import Notice, Study
+from .types import Notice, PredictionSet, Study
 
 
 @dataclass(frozen=True)
@@ -139,3 +139,18 @@ def check_prediction(prediction: Prediction, package: ModelPackage) -> tuple[Not
             )
         )
     return tuple(notices)
+
+
+def prediction_set(prediction: Prediction, package: ModelPackage) -> PredictionSet | None:
+    """The classes that a case may have; None where the package promises no coverage.
+
+    Source: split-conformal prediction with the score 1 - probability (Sadinle et al., JASA 2019).
+    """
+    statistics = package.statistics[modality_set_key(prediction.modalities)]
+    limit, coverage = statistics.prediction_set_limit, statistics.prediction_set_coverage
+    if limit is None or coverage is None:
+        return None
+    ranked = sorted(
+        zip(package.class_names, prediction.probabilities, strict=True), key=lambda pair: -pair[1]
+    )
+    return PredictionSet(tuple(name for name, p in ranked if 1 - p <= limit), coverage)

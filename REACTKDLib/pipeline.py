@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 
 from . import __version__
-from .checks import check_ct, check_modalities, check_prediction, compare_with_training
+from .checks import (
+    check_ct,
+    check_modalities,
+    check_prediction,
+    compare_with_training,
+    prediction_set,
+)
 from .explain import check_target, choose_target, explain
 from .infer import Classifier, Prediction, check_device, load_classifier, predict
 from .model_package import ModelPackage
@@ -168,6 +174,7 @@ def _run(
             + check_prediction(prediction, package)
         ),
         provenance=frozen_mapping(_provenance(study, package, options, prediction, seconds)),
+        prediction_set=prediction_set(prediction, package),
     )
 
 

@@ -29,6 +29,7 @@ from .types import (
     ClassInfo,
     Edge,
     Notice,
+    PredictionSet,
     Region,
     RegionGraph,
     RegionShare,
@@ -179,8 +180,15 @@ def result_document(case: CaseResult) -> dict[str, Any]:
         ],
         "outside_share": case.outside_share,
         "outside_logit_shares": dict(case.outside_logit_shares),
+        "prediction_set": _set_document(case.prediction_set),
         "notices": [{"code": n.code, "severity": n.severity, "text": n.text} for n in case.notices],
     }
+
+
+def _set_document(possible: PredictionSet | None) -> dict[str, Any] | None:
+    if possible is None:
+        return None
+    return {"classes": list(possible.classes), "coverage": possible.coverage}
 
 
 def graph_document(case: CaseResult) -> dict[str, Any]:
@@ -262,6 +270,7 @@ def case_from_documents(
     KeyError, TypeError, ValueError : a document is not one of these.
     """
     regions = document["regions"]
+    possible = document.get("prediction_set")  # absent in results of early versions
     return CaseResult(
         case_id=document["case_id"],
         task_title=document["task"],
@@ -310,6 +319,9 @@ def case_from_documents(
         simulated_model=document["simulated_model"],
         notices=tuple(Notice(**n) for n in document["notices"]),
         provenance=provenance,
+        prediction_set=(
+            PredictionSet(tuple(possible["classes"]), possible["coverage"]) if possible else None
+        ),
     )
 
 

@@ -195,6 +195,15 @@ class Notice:
     text: str
 
 
+@dataclass(frozen=True)
+class PredictionSet:
+    """The classes that cannot be excluded, made to hold the true one with probability ``coverage``
+    for patients like those of the calibration; ``classes`` are names, the most probable first."""
+
+    classes: tuple[str, ...]
+    coverage: float
+
+
 @dataclass(frozen=True, eq=False)
 class CaseResult:
     """Everything that one run says about one case; what the report writes and Slicer shows.
@@ -204,6 +213,7 @@ class CaseResult:
     ``region_labels`` : uint8 on the CT grid; values are ``Region.label``.
     ``shares`` : one per region, same order as ``regions``.
     ``bias`` : the classifier's bias per class, so that shares can be checked by hand.
+    ``prediction_set`` : None where the model was not calibrated for one.
     """
 
     case_id: str
@@ -227,11 +237,18 @@ class CaseResult:
     simulated_model: bool
     notices: tuple[Notice, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    prediction_set: PredictionSet | None = None
 
     @property
     def predicted(self) -> ClassInfo:
         """The class with the highest probability."""
         return max(self.classes, key=lambda c: self.probabilities[c.name])
+
+    @property
+    def abstains(self) -> bool:
+        """Whether the model excludes no class, or finds them all strange: no answer then."""
+        possible = self.prediction_set
+        return possible is not None and len(possible.classes) in (0, len(self.classes))
 
     def class_title(self, name: str) -> str:
         """What people call the class ``name``."""

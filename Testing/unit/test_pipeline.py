@@ -21,7 +21,7 @@ from REACTKDLib.infer import load_classifier
 from REACTKDLib.model_package import load_package
 from REACTKDLib.pipeline import STAGES, RunOptions, run_case, run_files
 from REACTKDLib.read import StudyFiles, file_sha256
-from REACTKDLib.report import read_result
+from REACTKDLib.report import read_result, write_result
 from REACTKDLib.types import Segment, Segmentation, Study
 
 MODALITY_SETS = [
@@ -254,3 +254,44 @@ def test_paths_and_ids_of_the_caller_are_all_that_is_recorded(random_package, tm
     assert set(case.provenance["inputs"][0]) == {"role", "path", "sha256"}
     assert case.provenance["inputs"][0]["path"] == str(paths["ct"])
     assert case.case_id == "phantom"
+
+
+@pytest.mark.parametrize(
+    ("limit", "count", "abstains"), [(1.0, 3, True), (0.0, 0, True), (None, None, False)]
+)
+def test_the_prediction_set_holds_the_classes_within_the_packages_limit(
+    limit, count, abstains, ct_study, random_package, tmp_path
+):
+    def change(metadata):
+        for statistics in metadata["reactkd"]["statistics"].values():
+            statistics["prediction_set_limit"] = limit
+            statistics["prediction_set_coverage"] = None if limit is None else 0.9
+
+    package = load_package(altered_copy(random_package, tmp_path / "copy", change))
+    case = run_case(ct_study, package)
+    assert case.abstains == abstains
+    if count is None:
+        assert case.prediction_set is None
+    else:
+        assert case.prediction_set.coverage == 0.9
+        assert len(case.prediction_set.classes) == count
+
+
+def test_a_prediction_set_of_some_classes_is_ordered_by_probability(
+    ct_study, random_package, tmp_path
+):
+    probabilities = run_case(ct_study, random_package).probabilities
+    ranked = sorted(probabilities, key=lambda name: -probabilities[name])
+    second = probabilities[ranked[1]]
+
+    def change(metadata):
+        for statistics in metadata["reactkd"]["statistics"].values():
+            statistics |= {"prediction_set_limit": 1 - second, "prediction_set_coverage": 0.9}
+
+    package = load_package(altered_copy(random_package, tmp_path / "copy", change))
+    case = run_case(ct_study, package)
+    assert case.prediction_set.classes == tuple(ranked[:2])
+    assert not case.abstains
+    folder = tmp_path / "result"
+    write_result(case, folder)
+    assert read_result(folder).prediction_set == case.prediction_set
