@@ -197,10 +197,25 @@ def assign_roles(
         Segment(label, name or roles.get(label) or f"label {label}", roles.get(label))
         for label, name in found
     )
+    check_required_roles(
+        segments, rules, "Add it, or say which segment it is: {role}=NAME or {role}=LABEL."
+    )
+    return segments
+
+
+def check_required_roles(
+    segments: Sequence[Segment], rules: Sequence[RoleRule], advice: str
+) -> None:
+    """Refuse segments among which a required role is missing; ``advice`` may name {role}.
+
+    Raises
+    ------
+    InputError : the first such role, and what there is.
+    """
     for rule in rules:
         if rule.required and not any(s.role == rule.name for s in segments):
+            there = _describe([(s.label, s.name) for s in segments])
             raise InputError(
-                f"The segmentation has no {rule.name}. It has {_describe(found)}.",
-                f"Add it, or say which segment it is: {rule.name}=NAME or {rule.name}=LABEL.",
+                f"The segmentation has no {rule.name}. It has {there}.",
+                advice.format(role=rule.name),
             )
-    return segments

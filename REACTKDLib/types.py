@@ -196,6 +196,20 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class WhatIf:
+    """Changes of a study.
+
+    ``hidden`` : ids of regions whose voxels become nearby parenchyma; a hidden lesion is no lesion
+    any more. ``photons`` per ray for the CT (see :mod:`REACTKDLib.dose`), with the noise of
+    ``seed``; None leaves the dose as it is.
+    """
+
+    hidden: tuple[str, ...] = ()
+    photons: float | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class PredictionSet:
     """The classes that cannot be excluded, made to hold the true one with probability ``coverage``
     for patients like those of the calibration; ``classes`` are names, the most probable first."""

@@ -8,7 +8,7 @@ the shares of both can be compared region by region.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy import ndimage
@@ -19,7 +19,7 @@ from .geometry import Geometry, bounding_box, resample_array
 from .model_package import ModelPackage
 from .pipeline import Progress, RunOptions, no_progress, run_case
 from .roi import covering_crop
-from .types import CaseResult, Region, Segmentation, Study, Volume
+from .types import CaseResult, Region, Segmentation, Study, Volume, WhatIf
 
 #: Around a hidden region this much is replaced too, mm: an image is blurred over its border, a PET
 #: more than a CT.
@@ -35,20 +35,6 @@ _TISSUE = (("parenchyma", "organ"), ("rim",))
 #: Parts of the way back to the border at which a replaced voxel looks for tissue beyond it: its
 #: mirror image first, which keeps texture, then nearer and nearer to the border.
 _REFLECTIONS = (1.0, 0.75, 0.5, 0.25)
-
-
-@dataclass(frozen=True)
-class WhatIf:
-    """Changes of a study.
-
-    ``hidden`` : ids of regions whose voxels become nearby parenchyma; a hidden lesion is no lesion
-    any more. ``photons`` per ray for the CT (see :mod:`REACTKDLib.dose`), with the noise of
-    ``seed``; None leaves the dose as it is.
-    """
-
-    hidden: tuple[str, ...] = ()
-    photons: float | None = None
-    seed: int = 0
 
 
 def run_what_if(

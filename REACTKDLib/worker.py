@@ -106,7 +106,8 @@ def _run(job: Job, progress: Any) -> None:
     from .exchange import receive_case, receive_study, send_case
     from .model_package import load_package
     from .pipeline import RunOptions, run_case
-    from .what_if import WhatIf, run_what_if
+    from .types import WhatIf
+    from .what_if import run_what_if
 
     study, package = receive_study(Path(job.study)), load_package(Path(job.package))
     options = RunOptions(job.target or None, job.scheme, job.device)

@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
 from REACTKDLib.errors import InputError
 from REACTKDLib.model_package import ModelPackage, load_package, shipped_packages
-from REACTKDLib.roles import assign_roles
 from REACTKDLib.types import CaseResult, Segment, Study
 
 from .context import SceneContext
 from .parameters import MOST_PROBABLE, ReactKDParameters
 from .scene_nodes import CaseNodes, SceneStyle, show_case
-from .study_nodes import found_segments, study_from_nodes
+from .study_nodes import roles_of, study_from_nodes
 
 if TYPE_CHECKING:
-    from REACTKDLib.pipeline import Progress, RunOptions
-
-
-class CaseRunner(Protocol):
-    """What turns a study into a result: ``REACTKDLib.pipeline.run_case``, or a test's fake."""
-
-    def __call__(
-        self, study: Study, package: ModelPackage, options: RunOptions, progress: Progress
-    ) -> CaseResult:
-        """Run one case."""
-
-
-def run_in_this_process(
-    study: Study, package: ModelPackage, options: RunOptions, progress: Progress
-) -> CaseResult:
-    """The pipeline in Slicer's own process; torch is imported here, not at start-up."""
-    from REACTKDLib.pipeline import run_case
-
-    return run_case(study, package, options, progress)
+    from REACTKDLib.pipeline import Progress
 
 
 @functools.cache
@@ -96,23 +78,43 @@ def _obstacle(parameters: ReactKDParameters, package: ModelPackage | None) -> st
     if len(set(volumes.values())) < len(volumes):
         return _("The same volume is chosen twice.")
     try:
-        segments_used(parameters.segmentation, package)
+        segments_used(parameters.segmentation, package, parameters.chosen_roles())
     except InputError as error:
-        return _("{problem} Rename the segment that it is.").format(problem=error.message)
+        return _("{problem} Choose its role in the table.").format(problem=error.message)
     if parameters.target_class not in (MOST_PROBABLE, *package.class_names):
         return _("Choose a class to explain.")
     return None
 
 
-def segments_used(segmentation: Any, package: ModelPackage) -> tuple[Segment, ...]:
-    """The segments of a segmentation node that play a role for the model.
+def segments_used(
+    segmentation: Any, package: ModelPackage, chosen: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Segment, ...]:
+    """The segments of a segmentation node that play a role for the model; ``chosen`` as in
+    ``study_nodes.roles_of``.
 
     Raises
     ------
     InputError : a required role without a segment.
     """
-    segments = assign_roles(found_segments(segmentation), package.role_rules)
+    segments = roles_of(segmentation, package.role_rules, chosen)
     return tuple(segment for segment in segments if segment.role is not None)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run needs of the scene, read once: the nodes may change while it works.
+
+    ``run`` names the run and its nodes, ``ct`` is the node whose image it is.
+    """
+
+    run: str
+    study: Study
+    package: ModelPackage
+    ct: Any
+    target: str | None
+    scheme: str
+    device: str
+    overlay_opacity: float
 
 
 @dataclass(frozen=True)
@@ -123,42 +125,61 @@ class ShownCase:
     nodes: CaseNodes
 
 
-def run_and_show(
-    parameters: ReactKDParameters,
-    context: SceneContext,
-    progress: Progress,
-    run: CaseRunner = run_in_this_process,
-    ensure: Callable[[], None] = lambda: None,
-) -> ShownCase:
-    """Read the chosen nodes, run the model, show the result.
-
-    Running again on the same CT replaces what the earlier run showed. If anything fails, no new
-    node stays in the scene. ``ensure`` makes the Python packages available that ``run`` needs.
+def read_request(parameters: ReactKDParameters, scene: Any) -> Request:
+    """Read the chosen nodes.
 
     Raises
     ------
-    ReactKDError : with what to do next.
+    ReactKDError : as ``study_from_nodes`` and :func:`package_of`.
     """
-    ensure()
-    from REACTKDLib.pipeline import RunOptions
-
     package = package_of(parameters.model_package)
-    name = _run_name(parameters.ct, context.scene)
+    name = _run_name(parameters.ct, scene)
     study = study_from_nodes(
         parameters.ct,
         parameters.segmentation,
         parameters.pet_nodes(),
         package.role_rules,
         case_id=name,
+        chosen=parameters.chosen_roles(),
     )
-    options = RunOptions(
+    return Request(
+        run=name,
+        study=study,
+        package=package,
+        ct=parameters.ct,
         target=parameters.target_class if parameters.target_class != MOST_PROBABLE else None,
         scheme=parameters.region_scheme.value,
         device=parameters.device.value,
+        overlay_opacity=parameters.overlay_opacity,
     )
-    result = run(study, package, options, progress)
-    style = SceneStyle(attention_opacity=parameters.overlay_opacity)
-    return ShownCase(result, show_case(context, result, parameters.ct, run=name, style=style))
+
+
+def show_result(request: Request, result: CaseResult, context: SceneContext) -> ShownCase:
+    """Show the result of a request; running again on the same CT replaces what was shown.
+
+    If anything fails, no new node stays in the scene.
+    """
+    style = SceneStyle(attention_opacity=request.overlay_opacity)
+    nodes = show_case(context, result, request.ct, run=request.run, style=style)
+    return ShownCase(result, nodes)
+
+
+def run_and_show(
+    parameters: ReactKDParameters, context: SceneContext, progress: Progress
+) -> ShownCase:
+    """Read the chosen nodes, run the model in this process, show the result: for scripts.
+
+    Raises
+    ------
+    ReactKDError : with what to do next.
+    """
+    # torch is imported here, not at start-up
+    from REACTKDLib.pipeline import RunOptions, run_case
+
+    request = read_request(parameters, context.scene)
+    options = RunOptions(request.target, request.scheme, request.device)
+    result = run_case(request.study, request.package, options, progress)
+    return show_result(request, result, context)
 
 
 def _run_name(ct: Any, scene: Any) -> str:

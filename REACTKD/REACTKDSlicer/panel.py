@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,24 +13,27 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from REACTKDLib.errors import InputError, ModelPackageError, ReactKDError
+from REACTKDLib.errors import ModelPackageError, ReactKDError
 from REACTKDLib.model_package import ModelPackage, shipped_packages
 from REACTKDLib.types import RESEARCH_USE
 
 from .context import context_from_slicer_application
 from .dependencies import InstallationDeclined, SlicerInstaller, ensure_dependencies
 from .logic import (
-    CaseRunner,
-    ShownCase,
+    Request,
     package_of,
-    run_and_show,
-    run_in_this_process,
-    segments_used,
+    read_request,
+    show_result,
     stored_package_name,
     validation,
 )
 from .parameters import MOST_PROBABLE, ReactKDParameters
 from .results_view import ResultsView
+from .runs import Callbacks, FinishedRun, Runs
+from .segments_table import SegmentsTable
+
+#: How often the elapsed time is shown anew, ms.
+_CLOCK_MS = 500
 
 
 class Panel(VTKObservationMixin):
@@ -39,7 +43,7 @@ class Panel(VTKObservationMixin):
     ----------
     ui : the widgets by name, as ``slicer.util.childWidgetVariables`` gives them.
     make_parameters : gives the scene's parameters, made if they are absent.
-    run : what turns a study into a result.
+    runs : where runs are done.
     ensure : makes the packages available that a run needs.
     """
 
@@ -47,12 +51,14 @@ class Panel(VTKObservationMixin):
         self,
         ui: Any,
         make_parameters: Callable[[], ReactKDParameters],
-        run: CaseRunner = run_in_this_process,
+        runs: Runs | None = None,
         ensure: Callable[[], None] = lambda: ensure_dependencies(SlicerInstaller()),
     ) -> None:
         super().__init__()
         self.ui = ui
-        self.run, self.ensure = run, ensure
+        self.runs, self.ensure = runs or Runs(), ensure
+        self._request: Request | None = None
+        self._stage, self._began = "", 0.0
         self.parameters: ReactKDParameters | None = None
         self._make_parameters = make_parameters
         self._connection = 0
@@ -63,13 +69,20 @@ class Panel(VTKObservationMixin):
         self._updating = False
         self._entered = False
         self.results = ResultsView(ui)
+        self._segments = SegmentsTable(ui.segmentsTable, self._on_role_chosen)
+        self._clock = qt.QTimer()
+        self._clock.setInterval(_CLOCK_MS)
+        self._clock.connect("timeout()", self._on_clock)
         ui.researchUseLabel.text = RESEARCH_USE
         ui.progressBar.visible = False
         ui.modelComboBox.connect("currentIndexChanged(int)", self._on_model_chosen)
         ui.modelFolderButton.connect("clicked()", self._on_choose_model_folder)
         ui.targetComboBox.connect("currentIndexChanged(int)", self._on_target_chosen)
         ui.opacitySlider.connect("valueChanged(double)", self.results.set_opacity)
-        ui.applyButton.connect("clicked()", self.apply)
+        ui.applyButton.connect("clicked()", self._on_apply_clicked)
+        ui.totalSegmentatorButton.connect("clicked()", self._on_total_segmentator)
+        ui.segmentEditorButton.connect("clicked()", self._on_segment_editor)
+        ui.logGroup.connect("contentsCollapsed(bool)", self._show_log)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._on_scene_start_close)
         # After closing and after loading a scene; late, so that the selectors know its nodes.
@@ -88,7 +101,9 @@ class Panel(VTKObservationMixin):
         self._disconnect_parameters()
 
     def cleanup(self) -> None:
-        """Forget scene and parameters; called before the module is unloaded."""
+        """Forget scene and parameters, end the worker; called before the module is unloaded."""
+        self.cancel()
+        self.runs.close()
         self.exit()
         self.removeObservers()
 
@@ -101,49 +116,109 @@ class Panel(VTKObservationMixin):
             self._show_targets()
         finally:
             self._updating = False
-        segmentation = self.parameters.segmentation if self.parameters else None
+        parameters, package = self.parameters, self._package
+        segmentation = parameters.segmentation if parameters else None
         self._follow_segmentation(segmentation)
-        self.ui.segmentsLabel.text = self._segments_text(segmentation)
-        self.ui.segmentsLabel.visible = bool(self.ui.segmentsLabel.text)
-        ready, reason = (
-            validation(self.parameters, self._package) if self.parameters else (False, "")
-        )
+        rules = package.role_rules if package else ()
+        chosen = parameters.chosen_roles() if parameters else {}
+        self._segments.show(segmentation, rules, chosen)
+        self.ui.segmentsTable.visible = self.ui.segmentsLabel.visible = segmentation is not None
+        self.ui.totalSegmentatorButton.visible = _has_module("totalsegmentator")
+        running = self._request is not None
+        self.ui.inputsGroup.enabled = self.ui.optionsGroup.enabled = not running
+        self.ui.applyButton.text = _("Cancel") if running else _("Apply")
+        self.ui.progressBar.visible = running
+        if running:
+            self.ui.applyButton.enabled = True
+            self._show_stage()
+            return
+        ready, reason = validation(parameters, package) if parameters else (False, "")
         self.ui.applyButton.enabled = ready
         self._say(self._package_problem or reason)
 
-    def apply(self) -> ShownCase | None:
-        """Run with the current parameters; None when that failed, and the panel says why."""
+    def apply(self) -> None:
+        """Begin a run with the current parameters; when it fails, the panel says why."""
         parameters = self.parameters
         assert parameters is not None, "Apply is enabled only while parameters are shown"
-        ui = self.ui
-        ui.applyButton.enabled = False
-        ui.progressBar.visible = True
+        if self._request is not None:
+            self._say(_("A run is under way; cancel it first."))
+            return
         self.results.clear()
-        shown, refusal = None, None
+        with slicer.util.tryWithErrorDisplay(_("REACTKD stopped."), waitCursor=True):
+            try:
+                self.ensure()
+                request = read_request(parameters, slicer.mrmlScene)
+                self._begin(request)
+                self.runs.start(
+                    request, Callbacks(self._on_progress, self._on_done, self._on_failed)
+                )
+            except ReactKDError as error:
+                self._on_failed(error)
+            except BaseException:
+                self._end(_("REACTKD stopped unexpectedly; the Python console shows why."))
+                raise
+
+    def cancel(self) -> None:
+        """Stop the run that is under way, if there is one; the scene is as before it."""
+        if self._request is not None:
+            self.runs.cancel()
+            self._end(_("Cancelled; the scene is as it was."))
+
+    def _on_apply_clicked(self) -> None:
+        if self._request is None:
+            self.apply()
+        else:
+            self.cancel()
+
+    def _begin(self, request: Request) -> None:
+        self._request = request
+        self._stage, self._began = _("starting"), time.monotonic()
+        self.ui.progressBar.value = 0
+        self._clock.start()
+        self.update()
+
+    def _end(self, text: str) -> None:
+        """Back to where Apply may be pressed; ``text`` says how the run ended."""
+        self._clock.stop()
+        self._request = None
+        self._show_log()
+        self.update()
+        if text:
+            self._say(text)
+
+    def _on_progress(self, stage: str, done: float) -> None:
+        self._stage = stage
+        self.ui.progressBar.value = round(100 * done)
+        self._show_stage()
+
+    def _on_done(self, run: FinishedRun) -> None:
         problem = _("REACTKD stopped unexpectedly; the Python console shows why.")
         try:
             with slicer.util.tryWithErrorDisplay(_("REACTKD stopped."), waitCursor=True):
-                try:
-                    shown = run_and_show(
-                        parameters,
-                        context_from_slicer_application(),
-                        self._on_progress,
-                        self.run,
-                        self.ensure,
-                    )
-                    problem = ""
-                except ReactKDError as error:
-                    refusal, problem = error, str(error)
+                shown = show_result(run.request, run.result, context_from_slicer_application())
+                problem = ""
         finally:
-            ui.progressBar.visible = False
-            self.update()
-            if problem:
-                self._say(problem)
-        if shown is not None:
-            self.results.show(shown, self._package)
-        elif not isinstance(refusal, InstallationDeclined):
-            slicer.util.errorDisplay(problem)
-        return shown
+            self._end(problem)
+        self.results.show(shown, run)
+
+    def _on_failed(self, error: ReactKDError) -> None:
+        self._end(str(error))
+        if not isinstance(error, InstallationDeclined):
+            slicer.util.errorDisplay(str(error))
+
+    def _on_clock(self) -> None:
+        self._show_stage()
+        self._show_log()
+
+    def _show_stage(self) -> None:
+        elapsed = int(time.monotonic() - self._began)
+        self._say(_("Running: {stage}, {seconds} s").format(stage=self._stage, seconds=elapsed))
+
+    def _show_log(self, collapsed: bool = False) -> None:
+        if not self.ui.logGroup.collapsed:
+            text = self.runs.worker.log()
+            if text != self.ui.logText.plainText:
+                self.ui.logText.setPlainText(text)
 
     def _connect_parameters(self) -> None:
         if self.parameters is None:
@@ -161,13 +236,6 @@ class Panel(VTKObservationMixin):
         self.removeObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._on_modified)
         self.parameters = None
         self.update()
-
-    def _on_progress(self, stage: str, done: float) -> None:
-        # Painted at once, without handling events: nothing can change the scene during a run.
-        self._say(_("Running: {stage}").format(stage=stage))
-        self.ui.progressBar.value = round(100 * done)
-        self.ui.statusLabel.repaint()
-        self.ui.progressBar.repaint()
 
     def _say(self, text: str) -> None:
         self.ui.statusLabel.text = text
@@ -197,17 +265,6 @@ class Panel(VTKObservationMixin):
         target = self.parameters.target_class if self.parameters else MOST_PROBABLE
         _fill(self.ui.targetComboBox, items, target)
 
-    def _segments_text(self, segmentation: Any) -> str:
-        if segmentation is None or self._package is None:
-            return ""
-        try:
-            used = segments_used(segmentation, self._package)
-        except InputError:
-            return ""
-        roles = [rule.name for rule in self._package.role_rules]
-        named = {role: [s.name for s in used if s.role == role] for role in roles}
-        return "; ".join(f"{r}: {', '.join(n) or _('none')}" for r, n in named.items())
-
     def _follow_segmentation(self, node: Any) -> None:
         """Observe the segments of ``node``: adding or renaming one may complete the inputs."""
         if node is self._followed:
@@ -234,6 +291,16 @@ class Panel(VTKObservationMixin):
         if not self._updating and self.parameters is not None and index >= 0:
             self.parameters.model_package = self.ui.modelComboBox.itemData(index)
 
+    def _on_role_chosen(self, segment_id: str, role: str) -> None:
+        if self.parameters is not None:
+            self.parameters.choose_role(segment_id, role)
+
+    def _on_total_segmentator(self) -> None:
+        slicer.util.selectModule("TotalSegmentator")
+
+    def _on_segment_editor(self) -> None:
+        slicer.util.selectModule("SegmentEditor")
+
     def _on_choose_model_folder(self) -> None:
         folder = qt.QFileDialog.getExistingDirectory(
             slicer.util.mainWindow(), _("Choose the folder of a model package")
@@ -246,6 +313,7 @@ class Panel(VTKObservationMixin):
             self.parameters.target_class = self.ui.targetComboBox.itemData(index)
 
     def _on_scene_start_close(self, caller: Any, event: str) -> None:
+        self.cancel()
         self._disconnect_parameters()
         self.results.clear()
 
@@ -257,6 +325,9 @@ class Panel(VTKObservationMixin):
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _on_node_removed(self, caller: Any, event: str, node: Any) -> None:
         self.results.forget(node)
+        if self._request is not None and node is self._request.ct:
+            self.runs.cancel()
+            self._end(_("Cancelled: the CT was removed from the scene."))
 
 
 def _fill(combo: Any, items: list[tuple[str, str]], current: str) -> None:
@@ -269,3 +340,8 @@ def _fill(combo: Any, items: list[tuple[str, str]], current: str) -> None:
         for text, data in items:
             combo.addItem(text, data)
     combo.setCurrentIndex(combo.findData(current))
+
+
+def _has_module(name: str) -> bool:
+    """Whether a module of another extension is there."""
+    return hasattr(slicer.modules, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
@@ -48,13 +49,15 @@ class ReactKDParameters:
     """The parameters of one run.
 
     ``model_package`` is the folder name of a shipped package or the path of another one; empty
-    before the panel has chosen the default. ``overlay_opacity`` is that of the attention, 0..1.
+    before the panel has chosen the default. ``segment_roles`` holds the roles that the user chose,
+    as JSON (see :meth:`chosen_roles`). ``overlay_opacity`` is that of the attention, 0..1.
     """
 
     ct: vtkMRMLScalarVolumeNode
     segmentation: vtkMRMLSegmentationNode
     pet_fdg: vtkMRMLScalarVolumeNode
     pet_acetate: vtkMRMLScalarVolumeNode
+    segment_roles: str
     model_package: str
     target_class: str
     region_scheme: RegionScheme
@@ -73,3 +76,14 @@ class ReactKDParameters:
         """The PET volumes that are chosen, by modality."""
         chosen = {"pet_fdg": self.pet_fdg, "pet_acetate": self.pet_acetate}
         return {modality: node for modality, node in chosen.items() if node is not None}
+
+    def chosen_roles(self) -> dict[str, str]:
+        """Role by segment ID where the user chose it himself; "" for a segment of no role."""
+        if not self.segment_roles:
+            return {}
+        roles: dict[str, str] = json.loads(self.segment_roles)
+        return roles
+
+    def choose_role(self, segment_id: str, role: str) -> None:
+        """Give a segment a role, "" for none."""
+        self.segment_roles = json.dumps({**self.chosen_roles(), segment_id: role})

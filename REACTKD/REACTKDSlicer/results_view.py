@@ -8,10 +8,9 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from REACTKDLib.model_package import ModelPackage
-
 from . import result_text
 from .logic import ShownCase
+from .runs import FinishedRun
 
 _SORT_ROLE = qt.Qt.UserRole
 _REGION_ROLE = qt.Qt.UserRole + 1
@@ -23,6 +22,7 @@ class ResultsView:
     def __init__(self, ui: Any) -> None:
         self.ui = ui
         self.shown: ShownCase | None = None
+        self.run: FinishedRun | None = None
         # Cells show rounded text and sort by the number behind it.
         self._model = qt.QStandardItemModel(ui.regionTable)
         self._sorted = qt.QSortFilterProxyModel(ui.regionTable)
@@ -37,11 +37,11 @@ class ResultsView:
         )
         self.clear()
 
-    def show(self, shown: ShownCase, package: ModelPackage | None) -> None:
-        """Show a result."""
+    def show(self, shown: ShownCase, run: FinishedRun) -> None:
+        """Show the result of a run."""
         self.clear()
         result, ui = shown.result, self.ui
-        titles = {m.name: m.title for m in package.modalities} if package else {}
+        titles = {m.name: m.title for m in run.request.package.modalities}
         ui.headlineLabel.text = result_text.headline(result)
         ui.otherClassesLabel.text = result_text.other_classes(result)
         ui.inputsLabel.text = result_text.inputs_line(result, titles)
@@ -50,11 +50,11 @@ class ResultsView:
         ui.sharesLabel.text = result_text.shares_line(result)
         self._fill_table(result_text.region_rows(result))
         ui.resultsGroup.visible = True
-        self.shown = shown
+        self.shown, self.run = shown, run
 
     def clear(self) -> None:
         """Show no result; the nodes in the scene stay."""
-        self.shown = None
+        self.shown = self.run = None
         self.ui.resultsGroup.visible = False
         self._model.clear()
 

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from slicer.i18n import tr as _
 
 from REACTKDLib.errors import InputError
 from REACTKDLib.geometry import Geometry, geometry_from_ijk_to_ras
-from REACTKDLib.roles import Found, RoleRule, assign_roles
+from REACTKDLib.roles import (
+    RoleRule,
+    check_required_roles,
+    names_other_structure,
+    role_of_name,
+)
 from REACTKDLib.types import Segment, Segmentation, Study, Volume
 
 _LABELMAP = "Binary labelmap"
@@ -26,6 +33,7 @@ def study_from_nodes(
     pet: Mapping[str, Any],
     rules: Sequence[RoleRule],
     case_id: str,
+    chosen: Mapping[str, str] = MappingProxyType({}),
 ) -> Study:
     """The study of one case; voxels are copied, the nodes stay as they are.
 
@@ -35,6 +43,7 @@ def study_from_nodes(
     segmentation : vtkMRMLSegmentationNode.
     pet : vtkMRMLScalarVolumeNode in SUV by modality (``pet_fdg``, ``pet_acetate``).
     rules : the model package's roles.
+    chosen : as in :func:`roles_of`.
 
     Raises
     ------
@@ -43,7 +52,7 @@ def study_from_nodes(
     """
     volumes = {"ct": volume_from_node(ct, ct)}
     volumes.update({modality: volume_from_node(node, ct) for modality, node in pet.items()})
-    return Study(volumes, segmentation_from_node(segmentation, ct, rules), case_id)
+    return Study(volumes, segmentation_from_node(segmentation, ct, rules, chosen), case_id)
 
 
 def volume_from_node(node: Any, frame: Any) -> Volume:
@@ -70,16 +79,64 @@ def volume_from_node(node: Any, frame: Any) -> Volume:
     return Volume(np.array(array), _geometry(ijk_to_ras, size, node, frame), node.GetName())
 
 
-def found_segments(node: Any) -> tuple[Found, ...]:
-    """Number, from 1, and name of each segment of a vtkMRMLSegmentationNode."""
+def roles_of(
+    node: Any, rules: Sequence[RoleRule], chosen: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Segment, ...]:
+    """All segments of a vtkMRMLSegmentationNode, numbered from 1, with their roles.
+
+    ``chosen`` : role by segment ID, "" for none, where the user decided. The other segments go by
+    their names; a segment whose name means nothing (``Segment_1``) by its terminology, as the
+    Segment Editor sets it.
+
+    Raises
+    ------
+    InputError : no segment, a required role without one.
+    """
     segmentation = node.GetSegmentation()
-    return tuple(
-        (n + 1, segmentation.GetNthSegment(n).GetName())
-        for n in range(segmentation.GetNumberOfSegments())
-    )
+    segments = []
+    for number in range(segmentation.GetNumberOfSegments()):
+        segment_id = segmentation.GetNthSegmentID(number)
+        segment = segmentation.GetSegment(segment_id)
+        role = chosen.get(segment_id, guessed_role(segment, rules))
+        segments.append(Segment(number + 1, segment.GetName(), role or None))
+    if not segments:
+        raise InputError(
+            _("The segmentation {name} is empty.").format(name=repr(node.GetName())),
+            _("Segment the structures first."),
+        )
+    check_required_roles(segments, rules, _("Say which segment it is, or add it."))
+    return tuple(segments)
 
 
-def segmentation_from_node(node: Any, frame: Any, rules: Sequence[RoleRule]) -> Segmentation:
+def guessed_role(segment: Any, rules: Sequence[RoleRule]) -> str | None:
+    """What a vtkSegment's name, or else its terminology, means."""
+    role = role_of_name(segment.GetName(), rules)
+    if role is None and not names_other_structure(segment.GetName(), rules):
+        role = role_of_name(_terminology_type(segment), rules)
+    return role
+
+
+def _terminology_type(segment: Any) -> str:
+    """Meaning of the type in a segment's terminology entry, such as "Liver"; "" without one.
+
+    An entry is: context ~ category ~ type ~ modifier ~ ..., and category and type are
+    scheme ^ code value ^ code meaning.
+    """
+    import slicer
+    import vtk
+
+    entry = vtk.reference("")
+    segment.GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), entry)
+    parts = str(entry).split("~")
+    return parts[2].split("^")[-1] if len(parts) > 2 else ""
+
+
+def segmentation_from_node(
+    node: Any,
+    frame: Any,
+    rules: Sequence[RoleRule],
+    chosen: Mapping[str, str] = MappingProxyType({}),
+) -> Segmentation:
     """The segments that have a role, as one labelmap in the coordinate system of node ``frame``.
 
     Segments may overlap: where several cover a voxel, the one of the later role gets it.
@@ -94,7 +151,7 @@ def segmentation_from_node(node: Any, frame: Any, rules: Sequence[RoleRule]) -> 
 
     order = {rule.name: n for n, rule in enumerate(rules)}
     used = sorted(
-        (s for s in assign_roles(found_segments(node), rules) if s.role is not None),
+        (s for s in roles_of(node, rules, chosen) if s.role is not None),
         key=lambda segment: order[str(segment.role)],
     )
     ids, values = vtk.vtkStringArray(), vtk.vtkIntArray()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import MODULE, FakeRunner, write_fake_package
+from fakes import MODULE, FakeRunner, FakeWorker, write_fake_package
 from harness import Harness, installed
 
 from REACTKDLib.geometry import geometry_from_ijk_to_ras
@@ -32,10 +32,15 @@ def runner() -> FakeRunner:
 
 
 @pytest.fixture
-def widget(slicer_harness: Harness, runner: FakeRunner, package_folder: Path) -> Any:
-    """The module's widget, entered, with a fake runner, a fake package and nothing to install."""
+def worker(runner: FakeRunner) -> FakeWorker:
+    return FakeWorker(runner)
+
+
+@pytest.fixture
+def widget(slicer_harness: Harness, worker: FakeWorker, package_folder: Path) -> Any:
+    """The module's widget, entered, with a fake worker, a fake package and nothing to install."""
     loaded = slicer_harness.load_module(MODULE)
-    loaded.panel.run, loaded.panel.ensure = runner, lambda: None
+    loaded.panel.runs.worker, loaded.panel.ensure = worker, lambda: None
     loaded.parent.enter()
     loaded.panel.parameters.model_package = str(package_folder)
     return loaded

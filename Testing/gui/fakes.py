@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from REACTKDLib.errors import ReactKDError
+from REACTKDLib.exchange import receive_study, send_case
 
 from REACTKDLib.model_package import (
     CARD,
@@ -13,6 +17,7 @@ from REACTKDLib.model_package import (
     METADATA,
     WEIGHTS,
     ModelPackage,
+    load_package,
     write_checksums,
 )
 from REACTKDLib.pipeline import Progress, RunOptions
@@ -25,6 +30,7 @@ from REACTKDLib.types import (
     Study,
     Volume,
 )
+from REACTKDLib.worker import Job
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULE = REPOSITORY / "REACTKD" / "REACTKD.py"
@@ -60,6 +66,53 @@ def write_fake_package(folder: Path) -> Path:
         path.write_text(text, encoding="utf-8")
     write_checksums(folder)
     return folder
+
+
+class FakeWorker:
+    """In the place of the worker process: the answers of a :class:`FakeRunner`, at once or, with
+    ``holds``, when the test calls :meth:`finish`."""
+
+    def __init__(self, runner: FakeRunner) -> None:
+        self.runner, self.holds = runner, False
+        self.jobs: list[Job] = []
+        self.closed = 0
+        self._waiting: tuple[Job, Any] | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._waiting is not None
+
+    def run(self, job: Job, listener: Any) -> None:
+        assert not self.busy
+        self.jobs.append(job)
+        self._waiting = (job, listener)
+        if not self.holds:
+            self.finish()
+
+    def finish(self) -> None:
+        """Answer the job that waits."""
+        job, listener = self._waiting
+        try:
+            study, package = receive_study(Path(job.study)), load_package(Path(job.package))
+            options = RunOptions(job.target or None, job.scheme, job.device)
+            case = self.runner(study, package, options, listener.progress)
+            send_case(case, Path(job.output))
+        except ReactKDError as error:
+            self._waiting = None
+            listener.failed(error)
+        else:
+            self._waiting = None
+            listener.done()
+
+    def cancel(self) -> None:
+        self._waiting = None
+
+    def close(self) -> None:
+        self._waiting = None
+        self.closed += 1
+
+    def log(self) -> str:
+        return f"{len(self.jobs)} jobs"
 
 
 class FakeRunner:

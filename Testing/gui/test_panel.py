@@ -16,6 +16,22 @@ def choose(panel, nodes):
     panel.ui.segmentationSelector.setCurrentNode(nodes.segmentation)
 
 
+def roles(ui):
+    """What the table says of each segment."""
+    table = ui.segmentsTable
+    return {
+        table.item(row, 0).text(): table.cellWidget(row, 1).currentText
+        for row in range(table.rowCount)
+    }
+
+
+def apply(panel):
+    """Press Apply and give what is shown then."""
+    panel.ui.applyButton.click()
+    assert panel.results.shown is not None, panel.ui.statusLabel.text
+    return panel.results.shown
+
+
 def node_names(scene):
     return sorted(scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes()))
 
@@ -45,7 +61,7 @@ def test_apply_says_what_is_missing_until_nothing_is(widget, nodes):
     ui.segmentationSelector.setCurrentNode(nodes.segmentation)
     assert ui.applyButton.enabled
     assert ui.statusLabel.text == ""
-    assert ui.segmentsLabel.text == "liver: Liver; lesion: HCC"
+    assert roles(ui) == {"Liver": "liver", "HCC": "lesion"}
     ui.fdgSelector.setCurrentNode(nodes.ct)
     assert not ui.applyButton.enabled
     assert ui.statusLabel.text == "The same volume is chosen twice."
@@ -135,9 +151,9 @@ def test_volumes_of_one_name_do_not_share_a_result(widget, nodes, small_study):
     twin = add_study(small_study)
     assert twin.ct.GetName() == nodes.ct.GetName()
     choose(widget.panel, nodes)
-    first = widget.panel.apply()
+    first = apply(widget.panel)
     widget.panel.ui.ctSelector.setCurrentNode(twin.ct)
-    second = widget.panel.apply()
+    second = apply(widget.panel)
     assert first.nodes.attention.GetScene() is not None
     assert first.nodes.run != second.nodes.run
 
@@ -154,7 +170,7 @@ def test_choosing_a_row_jumps_the_slices_to_the_region(widget, nodes, slicer_har
     slicer.util.updateTransformMatrixFromArray(transform, matrix)
     for node in (nodes.ct, nodes.segmentation):
         node.SetAndObserveTransformNodeID(transform.GetID())
-    shown = widget.panel.apply()
+    shown = apply(widget.panel)
     table = widget.panel.ui.regionTable
     table.setCurrentIndex(table.model().index(0, 2))
     to_ras = slicer.util.arrayFromVTKMatrix(slice_node.GetSliceToRAS())

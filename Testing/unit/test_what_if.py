@@ -9,8 +9,8 @@ from random_models import specification_without_organ, write_random_package
 
 from REACTKDLib.errors import InputError, OptionError
 from REACTKDLib.pipeline import RunOptions, run_case
-from REACTKDLib.types import Segment, Segmentation, Study
-from REACTKDLib.what_if import WhatIf, changed_study, run_what_if
+from REACTKDLib.types import Segment, Segmentation, Study, WhatIf
+from REACTKDLib.what_if import changed_study, run_what_if
 
 #: The larger lesion of the phantom, and the phantom without it.
 LARGE, SMALL = PHANTOM.lesions

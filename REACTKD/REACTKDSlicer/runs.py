@@ -1,0 +1,143 @@
+"""Runs in the worker process: from a request to a result, while the user keeps working."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from REACTKDLib.errors import ReactKDError
+from REACTKDLib.exchange import receive_case, send_study
+from REACTKDLib.types import CaseResult, WhatIf
+from REACTKDLib.worker import Job
+
+from .logic import Request
+from .worker_process import Listener, WorkerProcess
+
+
+class Worker(Protocol):
+    """What runs need of :class:`~.worker_process.WorkerProcess`; tests give another."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is being done."""
+
+    def run(self, job: Job, listener: Listener) -> None:
+        """Do a job; returns at once."""
+
+    def cancel(self) -> None:
+        """Stop the job; its listener hears nothing more."""
+
+    def close(self) -> None:
+        """End the process."""
+
+    def log(self) -> str:
+        """What the process has printed."""
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A result with the request that it answers. ``files`` keeps both for what-ifs, as long as
+    anyone holds it: the study in ``study``, the result in ``result_folder``."""
+
+    request: Request
+    result: CaseResult
+    files: tempfile.TemporaryDirectory[str]
+    result_folder: Path
+
+    @property
+    def study_folder(self) -> Path:
+        """Where the study is, as ``exchange.send_study`` wrote it."""
+        return Path(self.files.name, "study")
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Whom a run tells what becomes of it.
+
+    ``progress`` gets the stage and the part done, 0..1. Just one of ``done`` and ``failed`` is
+    called, once; neither after the run was cancelled.
+    """
+
+    progress: Callable[[str, float], None]
+    done: Callable[[FinishedRun], None]
+    failed: Callable[[ReactKDError], None]
+
+
+class Runs:
+    """Runs and what-ifs, one at a time, in one worker."""
+
+    def __init__(self, worker: Worker | None = None) -> None:
+        self.worker: Worker = worker or WorkerProcess()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run or a what-if is under way."""
+        return self.worker.busy
+
+    def start(self, request: Request, callbacks: Callbacks) -> None:
+        """Run a request; returns as soon as its images are written for the worker.
+
+        Raises
+        ------
+        ReactKDError : the worker cannot be started.
+        """
+        files = tempfile.TemporaryDirectory(prefix="REACTKD-run-")
+        study = Path(files.name, "study")
+        study.mkdir()
+        send_study(request.study, study)
+        job = Job(
+            study=str(study),
+            package=str(request.package.path),
+            output="",
+            target=request.target or "",
+            scheme=request.scheme,
+            device=request.device,
+        )
+        self._run(job, request, files, callbacks)
+
+    def what_if(self, run: FinishedRun, changes: WhatIf, callbacks: Callbacks) -> None:
+        """What the network would have said of a finished run's study with some changes.
+
+        Raises
+        ------
+        ReactKDError : the worker cannot be started.
+        """
+        job = Job(
+            study=str(run.study_folder),
+            package=str(run.request.package.path),
+            output="",
+            scheme=run.request.scheme,
+            device=run.request.device,
+            original=str(run.result_folder),
+            hidden=changes.hidden,
+            photons=changes.photons or 0.0,
+            seed=changes.seed,
+        )
+        self._run(job, run.request, run.files, callbacks)
+
+    def cancel(self) -> None:
+        """Stop what is under way; nobody hears of it again."""
+        self.worker.cancel()
+
+    def close(self) -> None:
+        """End the worker."""
+        self.worker.close()
+
+    def _run(
+        self,
+        job: Job,
+        request: Request,
+        files: tempfile.TemporaryDirectory[str],
+        callbacks: Callbacks,
+    ) -> None:
+        output = Path(tempfile.mkdtemp(prefix="result-", dir=files.name))
+
+        def done() -> None:
+            callbacks.done(FinishedRun(request, receive_case(output), files, output))
+
+        listener = Listener(callbacks.progress, done, callbacks.failed)
+        self.worker.run(dataclasses.replace(job, output=str(output)), listener)
