@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,6 @@ import numpy as np
 
 from REACTKDLib.errors import ReactKDError
 from REACTKDLib.exchange import receive_study, send_case
-
 from REACTKDLib.model_package import (
     CARD,
     FORMAT_VERSION,
@@ -37,6 +38,17 @@ MODULE = REPOSITORY / "REACTKD" / "REACTKD.py"
 
 PROBABILITIES = {"well": 0.11, "moderate": 0.17, "poor": 0.72}
 SHARES = {"liver": -0.25, "lesion": 1.5}
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Let Qt's timers run until something has happened."""
+    import slicer
+
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        slicer.app.processEvents()
+        time.sleep(0.01)
 
 
 def write_fake_package(folder: Path) -> Path:
