@@ -17,6 +17,7 @@ UI = """<ui version="4.0"><class>Panel</class><widget class="qMRMLWidget" name="
   <item><widget class="ctkPathLineEdit" name="reportPath">
    <property name="settingKey"><string>REACTKD/Report</string></property>
    <property name="showBrowseButton"><bool>false</bool></property>
+   <property name="filters"><set>ctkPathLineEdit::Dirs|ctkPathLineEdit::Writable</set></property>
   </widget></item>
  </layout></widget></ui>"""
 
@@ -83,6 +84,7 @@ def test_a_path_and_its_history(ctk):
 
 
 def test_ui_files_set_the_properties(slicer_harness, tmp_path):
+    import qt
     import slicer
 
     (tmp_path / "panel.ui").write_text(UI, encoding="utf-8")
@@ -92,4 +94,5 @@ def test_ui_files_set_the_properties(slicer_harness, tmp_path):
     assert (ui.windowRange.minimumValue, ui.windowRange.maximumValue) == (-100.0, 200.0)
     assert ui.reportPath.settingKey == "REACTKD/Report"
     assert not ui.reportPath.showBrowseButton
+    assert ui.reportPath.filters == qt.QDir.Dirs | qt.QDir.Writable
     widget.grab()

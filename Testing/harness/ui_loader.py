@@ -2,13 +2,17 @@
 
 Slicer's ``.ui`` files connect ``mrmlSceneChanged(vtkMRMLScene*)`` to
 ``setMRMLScene(vtkMRMLScene*)``. PySide6 knows no such C++ type, so the loader takes the connections
-out of the file and makes them itself.
+out of the file and makes them itself. The same holds for properties of stand-ins with values of
+enums, such as ``ctkPathLineEdit::Dirs``.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from typing import Any
 
 from PySide6 import QtCore, QtUiTools, QtWidgets
@@ -16,6 +20,7 @@ from PySide6 import QtCore, QtUiTools, QtWidgets
 from . import ctk_widgets, mrml_widgets
 from .errors import NotModelledError
 from .pythonqt import QtObject, wrap
+from .surface import qt_class, surface_of
 
 STAND_INS: dict[str, type] = {**ctk_widgets.CLASSES, **mrml_widgets.CLASSES}
 
@@ -50,6 +55,7 @@ class QUiLoader:
         connections = document.find("connections")
         if connections is not None:
             document.remove(connections)
+        enum_values = list(_take_enum_values(document))
         data = QtCore.QByteArray(ElementTree.tostring(document))
         buffer = QtCore.QBuffer(data)
         buffer.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
@@ -57,9 +63,32 @@ class QUiLoader:
         widget = loader.load(buffer)
         if widget is None:
             raise RuntimeError(loader.errorString())
+        for name, key, value in enum_values:
+            setattr(wrap(_find(widget, name)), key, value)
         for connection in connections if connections is not None else ():
             _connect(widget, connection)
         return wrap(widget)
+
+
+def _take_enum_values(document: ElementTree.Element) -> Iterator[tuple[str, str, Any]]:
+    """Widget, property and value of the stand-ins' own enum properties, taken out of the file."""
+    for element in document.iter("widget"):
+        surface = surface_of(element.get("class", ""))
+        own = surface.properties if surface is not None else frozenset()
+        for each in element.findall("property"):
+            text = each.findtext("set") or each.findtext("enum")
+            if text is not None and each.get("name") in own:
+                element.remove(each)
+                yield element.get("name", ""), each.get("name", ""), _enum_value(text)
+
+
+def _enum_value(text: str) -> Any:
+    """The value that ``ctkPathLineEdit::Dirs|ctkPathLineEdit::NoDot`` stands for."""
+    values = []
+    for part in text.split("|"):
+        class_name, _, key = part.strip().partition("::")
+        values.append(getattr(STAND_INS.get(class_name) or qt_class(class_name), key))
+    return functools.reduce(operator.or_, values)
 
 
 def _connect(root: QtWidgets.QWidget, connection: ElementTree.Element) -> None:
