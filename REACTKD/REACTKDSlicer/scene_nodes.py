@@ -12,7 +12,9 @@ from REACTKDLib.geometry import Vector, geometry_from_ijk_to_ras
 from REACTKDLib.types import CaseResult, Volume
 
 from .context import SceneContext
+from .document_nodes import add_document
 from .graph_nodes import add_graph_edges, add_graph_glyphs, add_graph_labels, drawn_edges
+from .plot_nodes import add_probability_plot
 from .region_nodes import add_regions
 from .run_nodes import RUN_ATTRIBUTE, file_in_folder, remove_run
 from .text_nodes import add_region_table, add_summary
@@ -57,6 +59,8 @@ class CaseNodes:
     labels: Any
     table: Any
     summary: Any
+    chart: Any
+    document: Any
 
 
 def show_case(
@@ -105,8 +109,10 @@ def _add_nodes(
         "labels": add_graph_labels(context, case, run, style.label_count),
         "table": add_region_table(context, case, run),
         "summary": add_summary(context, case, run),
+        "document": add_document(context, case, ct_node, run),
     }
-    own = [node for node in nodes.values() if node is not None]
+    nodes["chart"], *behind = add_probability_plot(context, case, run)
+    own = [node for node in (*nodes.values(), *behind) if node is not None]
     for node in own:
         if node.IsA("vtkMRMLTransformableNode"):
             node.SetAndObserveTransformNodeID(ct_node.GetTransformNodeID())

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import zipfile
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 from REACTKDSlicer.offscreen import offscreen_context, offscreen_views
 from REACTKDSlicer.run_nodes import ROLE_ATTRIBUTE, folder_of, nodes_of
 from REACTKDSlicer.scene_command import PICTURES, SCENE_FILE, main, save_scene, write_scene
 from REACTKDSlicer.scene_nodes import show_case
+from REACTKDSlicer.stored_cases import run_of_ct, stored_case, stored_runs
 from synthetic_case import NAMES, make_case
 from test_scene_volumes import ijk_to_ras
 
 from REACTKDLib.errors import EnvironmentProblem, InputError, OutputError
 from REACTKDLib.geometry import image_from_array
-from REACTKDLib.report import write_result
+from REACTKDLib.report import graph_document, result_document, write_result
 
 
 def reopened(bundle, folder):
@@ -48,7 +50,7 @@ def test_all_nodes_come_back_in_their_folder(shown, saved):
     hierarchy = fresh.subject_hierarchy
     folder = folder_of(fresh, "synthetic")
     assert hierarchy.GetItemName(folder) == "REACTKD synthetic"
-    assert hierarchy.GetNumberOfItemChildren(folder) == 8
+    assert hierarchy.GetNumberOfItemChildren(folder) == 12
 
 
 def test_data_come_back(case, ct, shown, saved):
@@ -75,6 +77,45 @@ def test_data_come_back(case, ct, shown, saved):
         assert table.GetColumnByName("Region").GetValue(row) == region.name
         stored = table.GetColumnByName("Share (logit)").GetValue(row)
         assert stored == pytest.approx(share.share, rel=1e-5)
+
+
+def test_the_result_comes_back(case, saved):
+    _, context, nodes = saved
+    assert stored_runs(context) == ["synthetic"]
+    assert run_of_ct(context, nodes["CT"]) == "synthetic"
+    assert run_of_ct(context, nodes["attention"]) is None
+    again, shown = stored_case(context, "synthetic")
+    assert result_document(again) == result_document(case)
+    assert graph_document(again) == graph_document(case)
+    assert np.array_equal(again.region_labels.array, case.region_labels.array)
+    assert np.array_equal(again.attention.array, case.attention.array)
+    assert again.attention.geometry.same_grid(case.attention.geometry)
+    assert shown.ct is nodes["CT"]
+    assert shown.chart is nodes["probability chart"]
+    assert shown.edges is nodes["graph edges"]
+
+
+def test_the_bar_plot_comes_back(case, saved):
+    _, _, nodes = saved
+    series = nodes["probability bars"]
+    chart = nodes["probability chart"]
+    assert chart.GetNthPlotSeriesNode(0) is series
+    table = series.GetTableNode().GetTable()
+    titles = table.GetColumnByName(series.GetLabelColumnName())
+    values = table.GetColumnByName(series.GetYColumnName())
+    assert {titles.GetValue(n): values.GetValue(n) for n in range(len(case.classes))} == {
+        info.title: pytest.approx(case.probabilities[info.name], rel=1e-5) for info in case.classes
+    }
+    assert series.GetPlotType() == series.PlotTypeBar
+    assert "Research use only" in chart.GetTitle()
+
+
+def test_a_result_whose_nodes_are_gone_is_refused(case, ct):
+    context = offscreen_context()
+    shown = show_case(context, case, ct)
+    context.scene.RemoveNode(shown.attention)
+    with pytest.raises(InputError, match=r"not complete.*Press Apply"):
+        stored_case(context, "synthetic")
 
 
 def test_display_comes_back(case, shown, saved):

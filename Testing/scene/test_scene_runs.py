@@ -73,7 +73,9 @@ def test_every_node_of_a_run_is_in_its_folder(context, case, ct):
         "REACTKD synthetic",
         *("synthetic " + role for role in ("CT", "attention", "regions", "graph nodes")),
         *("synthetic " + role for role in ("graph edges", "graph labels")),
-        *("synthetic " + role for role in ("regions table", "summary")),
+        *("synthetic " + role for role in ("regions table", "summary", "result")),
+        *("synthetic probability " + role for role in ("chart", "bars")),
+        "synthetic probabilities",
     ]
     hierarchy = context.subject_hierarchy
     own = [getattr(nodes, field.name) for field in dataclasses.fields(nodes)][2:]
