@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +14,16 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from REACTKDLib.errors import ModelPackageError, ReactKDError
+from REACTKDLib.errors import InputError, ModelPackageError, ReactKDError
 from REACTKDLib.model_package import ModelPackage, shipped_packages
 from REACTKDLib.types import RESEARCH_USE
 
 from .context import context_from_slicer_application
 from .dependencies import InstallationDeclined, SlicerInstaller, ensure_dependencies
+from .display_view import DisplayView
 from .logic import (
     Request,
+    ShownCase,
     package_of,
     read_request,
     show_result,
@@ -31,6 +34,8 @@ from .parameters import MOST_PROBABLE, ReactKDParameters
 from .results_view import ResultsView
 from .runs import Callbacks, FinishedRun, Runs
 from .segments_table import SegmentsTable
+from .stored_cases import run_of_ct, stored_case
+from .what_if_view import WhatIfView
 
 #: How often the elapsed time is shown anew, ms.
 _CLOCK_MS = 500
@@ -69,6 +74,8 @@ class Panel(VTKObservationMixin):
         self._updating = False
         self._entered = False
         self.results = ResultsView(ui)
+        self.display = DisplayView(ui)
+        self.what_if = WhatIfView(ui, self.runs, self._read_again, self._adopt)
         self._segments = SegmentsTable(ui.segmentsTable, self._on_role_chosen)
         self._clock = qt.QTimer()
         self._clock.setInterval(_CLOCK_MS)
@@ -78,11 +85,11 @@ class Panel(VTKObservationMixin):
         ui.modelComboBox.connect("currentIndexChanged(int)", self._on_model_chosen)
         ui.modelFolderButton.connect("clicked()", self._on_choose_model_folder)
         ui.targetComboBox.connect("currentIndexChanged(int)", self._on_target_chosen)
-        ui.opacitySlider.connect("valueChanged(double)", self.results.set_opacity)
         ui.applyButton.connect("clicked()", self._on_apply_clicked)
         ui.totalSegmentatorButton.connect("clicked()", self._on_total_segmentator)
         ui.segmentEditorButton.connect("clicked()", self._on_segment_editor)
         ui.logGroup.connect("contentsCollapsed(bool)", self._show_log)
+        self._clear_result()
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._on_scene_start_close)
         # After closing and after loading a scene; late, so that the selectors know its nodes.
@@ -143,7 +150,8 @@ class Panel(VTKObservationMixin):
         if self._request is not None:
             self._say(_("A run is under way; cancel it first."))
             return
-        self.results.clear()
+        self.runs.cancel()  # a what-if, if one is under way
+        self._clear_result()
         with slicer.util.tryWithErrorDisplay(_("REACTKD stopped."), waitCursor=True):
             try:
                 self.ensure()
@@ -199,12 +207,47 @@ class Panel(VTKObservationMixin):
                 problem = ""
         finally:
             self._end(problem)
-        self.results.show(shown, run)
+        self._show_result(shown, run)
 
     def _on_failed(self, error: ReactKDError) -> None:
         self._end(str(error))
         if not isinstance(error, InstallationDeclined):
             slicer.util.errorDisplay(str(error))
+
+    def _show_result(self, shown: ShownCase, run: FinishedRun | None) -> None:
+        self.results.show(shown, run.request.package if run else self._package)
+        self.display.show(shown.nodes)
+        self.what_if.show(shown, run)
+        self.ui.displayGroup.visible = self.ui.whatIfGroup.visible = True
+
+    def _clear_result(self) -> None:
+        """Show no result; the nodes in the scene stay."""
+        for view in (self.results, self.display, self.what_if):
+            view.clear()
+        self.ui.displayGroup.visible = self.ui.whatIfGroup.visible = False
+
+    def _restore_result(self) -> None:
+        """Show the result that a saved scene has of the chosen CT."""
+        if self.results.shown is not None or self._request is not None or self.parameters is None:
+            return
+        context = context_from_slicer_application()
+        run = run_of_ct(context, self.parameters.ct) if self.parameters.ct else None
+        if run is None:
+            return
+        try:
+            self._show_result(ShownCase(*stored_case(context, run)), None)
+        except InputError as error:
+            self._say(str(error))
+
+    def _read_again(self) -> Request:
+        """What Apply would run now, for the class that is explained."""
+        assert self.parameters is not None
+        assert self.results.shown is not None
+        request = read_request(self.parameters, slicer.mrmlScene)
+        return dataclasses.replace(request, target=self.results.shown.result.target)
+
+    def _adopt(self, shown: ShownCase) -> FinishedRun:
+        return self.runs.adopt(self._read_again(), shown.result)
 
     def _on_clock(self) -> None:
         self._show_stage()
@@ -228,6 +271,7 @@ class Panel(VTKObservationMixin):
             self._connection = self.parameters.connectGui(self.ui)
             self.addObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._on_modified)
         self.update()
+        self._restore_result()
 
     def _disconnect_parameters(self) -> None:
         if self.parameters is None:
@@ -270,6 +314,7 @@ class Panel(VTKObservationMixin):
         if node is self._followed:
             return
         self.removeObservers(self._on_segments_changed)
+        self.removeObservers(self._on_segmentation_edited)
         self._followed = node
         if node is None:
             return
@@ -280,12 +325,17 @@ class Panel(VTKObservationMixin):
             segmentation.SegmentModified,
         ):
             self.addObserver(segmentation, event, self._on_segments_changed)
+        drawn = segmentation.SourceRepresentationModified
+        self.addObserver(segmentation, drawn, self._on_segmentation_edited)
 
     def _on_modified(self, caller: Any, event: str) -> None:
         self.update()
 
     def _on_segments_changed(self, caller: Any, event: str) -> None:
         self.update()
+
+    def _on_segmentation_edited(self, caller: Any, event: str) -> None:
+        self.what_if.segmentation_edited()
 
     def _on_model_chosen(self, index: int) -> None:
         if not self._updating and self.parameters is not None and index >= 0:
@@ -315,7 +365,7 @@ class Panel(VTKObservationMixin):
     def _on_scene_start_close(self, caller: Any, event: str) -> None:
         self.cancel()
         self._disconnect_parameters()
-        self.results.clear()
+        self._clear_result()
 
     def _on_scene_replaced(self, caller: Any, event: str) -> None:
         if self._entered:
@@ -324,7 +374,8 @@ class Panel(VTKObservationMixin):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _on_node_removed(self, caller: Any, event: str, node: Any) -> None:
-        self.results.forget(node)
+        if self.results.shows(node):
+            self._clear_result()
         if self._request is not None and node is self._request.ct:
             self.runs.cancel()
             self._end(_("Cancelled: the CT was removed from the scene."))

@@ -50,7 +50,9 @@ class ReactKDParameters:
 
     ``model_package`` is the folder name of a shipped package or the path of another one; empty
     before the panel has chosen the default. ``segment_roles`` holds the roles that the user chose,
-    as JSON (see :meth:`chosen_roles`). ``overlay_opacity`` is that of the attention, 0..1.
+    as JSON (see :meth:`chosen_roles`). ``overlay_opacity`` and ``overlay_threshold`` are
+    those of the attention, the threshold as a part of its maximum; edges less alike than
+    ``edge_similarity`` are hidden.
     """
 
     ct: vtkMRMLScalarVolumeNode
@@ -63,6 +65,9 @@ class ReactKDParameters:
     region_scheme: RegionScheme
     device: Device
     overlay_opacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    overlay_threshold: Annotated[float, WithinRange(0.0, 1.0)] = 0.2
+    graph_visible: bool = True
+    edge_similarity: Annotated[float, WithinRange(0.0, 1.0)] = 0.0
 
     if TYPE_CHECKING:  # what the decorator adds, as far as it is used
 

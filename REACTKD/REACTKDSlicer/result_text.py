@@ -20,6 +20,23 @@ class RegionRow:
     share: float
 
 
+@dataclass(frozen=True)
+class ChangeRow:
+    """Share of one region before and after a what-if; None where the region does not exist."""
+
+    region_id: str
+    name: str
+    before: float | None
+    after: float | None
+
+    @property
+    def change(self) -> float | None:
+        """The difference, where there are both."""
+        if self.before is None or self.after is None:
+            return None
+        return self.after - self.before
+
+
 def headline(result: CaseResult) -> str:
     """The most probable class with its probability."""
     predicted = result.predicted
@@ -37,6 +54,43 @@ def other_classes(result: CaseResult) -> str:
     others = [c for c in result.classes if c is not result.predicted]
     ranked = sorted(others, key=probability, reverse=True)
     return ", ".join(f"{c.title} {_percent(probability(c))}" for c in ranked)
+
+
+def set_line(result: CaseResult) -> str:
+    """The prediction set in words."""
+    possible = result.prediction_set
+    if possible is None:
+        return _("This model was not calibrated to name the classes that it cannot exclude.")
+    coverage = _percent(possible.coverage)
+    if result.abstains:
+        return _("The model abstains: at {coverage} coverage it can exclude no class.").format(
+            coverage=coverage
+        )
+    titles = ", ".join(result.class_title(name) for name in possible.classes)
+    return _("Cannot be excluded (at {coverage} coverage): {titles}").format(
+        coverage=coverage, titles=titles
+    )
+
+
+def change_rows(before: CaseResult, after: CaseResult | None) -> tuple[ChangeRow, ...]:
+    """Regions of the original, the largest share first, then those that only the what-if has."""
+    new = {} if after is None else {r.id: (r, s.share) for r, s in after.ranked}
+    rows = [
+        ChangeRow(r.id, r.name, s.share, new[r.id][1] if r.id in new else None)
+        for r, s in before.ranked
+    ]
+    known = {row.region_id for row in rows}
+    rows += [ChangeRow(r.id, r.name, None, share) for r, share in new.values() if r.id not in known]
+    return tuple(rows)
+
+
+def what_if_line(before: CaseResult, after: CaseResult) -> str:
+    """Every probability before and after."""
+    return "; ".join(
+        f"{info.title}: {_percent(before.probabilities[info.name])} → "
+        f"{_percent(after.probabilities[info.name])}"
+        for info in before.classes
+    )
 
 
 def inputs_line(result: CaseResult, titles: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""The part of the panel that shows a result, and the overlay that belongs to it."""
+"""The part of the panel that shows a result in words and as a table."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from REACTKDLib.model_package import ModelPackage
+
 from . import result_text
 from .logic import ShownCase
-from .runs import FinishedRun
 
 _SORT_ROLE = qt.Qt.UserRole
 _REGION_ROLE = qt.Qt.UserRole + 1
@@ -22,7 +23,6 @@ class ResultsView:
     def __init__(self, ui: Any) -> None:
         self.ui = ui
         self.shown: ShownCase | None = None
-        self.run: FinishedRun | None = None
         # Cells show rounded text and sort by the number behind it.
         self._model = qt.QStandardItemModel(ui.regionTable)
         self._sorted = qt.QSortFilterProxyModel(ui.regionTable)
@@ -37,42 +37,31 @@ class ResultsView:
         )
         self.clear()
 
-    def show(self, shown: ShownCase, run: FinishedRun) -> None:
-        """Show the result of a run."""
+    def show(self, shown: ShownCase, package: ModelPackage | None) -> None:
+        """Show a result; ``package`` names its modalities for people."""
         self.clear()
         result, ui = shown.result, self.ui
-        titles = {m.name: m.title for m in run.request.package.modalities}
+        titles = {m.name: m.title for m in package.modalities} if package else {}
         ui.headlineLabel.text = result_text.headline(result)
         ui.otherClassesLabel.text = result_text.other_classes(result)
+        ui.setLabel.text = result_text.set_line(result)
         ui.inputsLabel.text = result_text.inputs_line(result, titles)
         ui.noticesLabel.text = "\n\n".join(result_text.notice_lines(result))
         ui.noticesLabel.visible = bool(result.notices)
         ui.sharesLabel.text = result_text.shares_line(result)
         self._fill_table(result_text.region_rows(result))
         ui.resultsGroup.visible = True
-        self.shown, self.run = shown, run
+        self.shown = shown
 
     def clear(self) -> None:
         """Show no result; the nodes in the scene stay."""
-        self.shown = self.run = None
+        self.shown = None
         self.ui.resultsGroup.visible = False
         self._model.clear()
 
-    def forget(self, node: Any) -> None:
-        """Clear when a removed ``node`` was part of what is shown."""
-        if self.shown is not None and node in (self.shown.nodes.ct, self.shown.nodes.attention):
-            self.clear()
-
-    def set_opacity(self, opacity: float) -> None:
-        """Opacity of the attention, 0..1, in every slice view that shows it."""
-        if self.shown is None:
-            return
-        attention = self.shown.nodes.attention.GetID()
-        scene = slicer.mrmlScene
-        for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
-            composite = scene.GetNthNodeByClass(n, "vtkMRMLSliceCompositeNode")
-            if composite.GetForegroundVolumeID() == attention:
-                composite.SetForegroundOpacity(opacity)
+    def shows(self, node: Any) -> bool:
+        """Whether a node is part of what is shown."""
+        return self.shown is not None and node in (self.shown.nodes.ct, self.shown.nodes.attention)
 
     def _fill_table(self, rows: tuple[result_text.RegionRow, ...]) -> None:
         headings = (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from REACTKDLib.errors import ReactKDError
-from REACTKDLib.exchange import receive_case, send_study
+from REACTKDLib.exchange import receive_case, send_case, send_study
 from REACTKDLib.types import CaseResult, WhatIf
 from REACTKDLib.worker import Job
 
@@ -51,7 +51,7 @@ class FinishedRun:
     @property
     def study_folder(self) -> Path:
         """Where the study is, as ``exchange.send_study`` wrote it."""
-        return Path(self.files.name, "study")
+        return _study_folder(self.files)
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,9 @@ class Runs:
         ------
         ReactKDError : the worker cannot be started.
         """
-        files = tempfile.TemporaryDirectory(prefix="REACTKD-run-")
-        study = Path(files.name, "study")
-        study.mkdir()
-        send_study(request.study, study)
+        files = _files_of(request)
         job = Job(
-            study=str(study),
+            study=str(_study_folder(files)),
             package=str(request.package.path),
             output="",
             target=request.target or "",
@@ -119,6 +116,13 @@ class Runs:
         )
         self._run(job, run.request, run.files, callbacks)
 
+    def adopt(self, request: Request, result: CaseResult) -> FinishedRun:
+        """A run that another session finished, as if this one had."""
+        files = _files_of(request)
+        output = Path(tempfile.mkdtemp(prefix="result-", dir=files.name))
+        send_case(result, output)
+        return FinishedRun(request, result, files, output)
+
     def cancel(self) -> None:
         """Stop what is under way; nobody hears of it again."""
         self.worker.cancel()
@@ -141,3 +145,15 @@ class Runs:
 
         listener = Listener(callbacks.progress, done, callbacks.failed)
         self.worker.run(dataclasses.replace(job, output=str(output)), listener)
+
+
+def _study_folder(files: tempfile.TemporaryDirectory[str]) -> Path:
+    return Path(files.name, "study")
+
+
+def _files_of(request: Request) -> tempfile.TemporaryDirectory[str]:
+    """A new folder with the study of a request."""
+    files = tempfile.TemporaryDirectory(prefix="REACTKD-run-")
+    _study_folder(files).mkdir()
+    send_study(request.study, _study_folder(files))
+    return files

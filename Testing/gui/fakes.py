@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from REACTKDLib.pipeline import Progress, RunOptions
 from REACTKDLib.types import (
     CaseResult,
     Notice,
+    PredictionSet,
     Region,
     RegionGraph,
     RegionShare,
@@ -108,6 +110,8 @@ class FakeWorker:
             study, package = receive_study(Path(job.study)), load_package(Path(job.package))
             options = RunOptions(job.target or None, job.scheme, job.device)
             case = self.runner(study, package, options, listener.progress)
+            if job.original:  # whatever is changed, a fifth of all shares is left
+                case = what_if_of(case)
             send_case(case, Path(job.output))
         except ReactKDError as error:
             self._waiting = None
@@ -127,6 +131,13 @@ class FakeWorker:
         return f"{len(self.jobs)} jobs"
 
 
+def what_if_of(case: CaseResult) -> CaseResult:
+    """Another answer on the same regions: a fifth of every share is left."""
+    shares = tuple(dataclasses.replace(s, share=s.share / 5) for s in case.shares)
+    probabilities = {"well": 0.3, "moderate": 0.3, "poor": 0.4}
+    return dataclasses.replace(case, shares=shares, probabilities=probabilities)
+
+
 class FakeRunner:
     """Answers at once: one region per role, on the CT's grid. Keeps what it was given."""
 
@@ -134,6 +145,7 @@ class FakeRunner:
         self.studies: list[Study] = []
         self.options: list[RunOptions] = []
         self.error: Exception | None = None
+        self.prediction_set: PredictionSet | None = None
 
     def __call__(
         self, study: Study, package: ModelPackage, options: RunOptions, progress: Progress
@@ -180,4 +192,5 @@ class FakeRunner:
                 Notice("missing_modality", "info", "Not given: acetate-PET."),
                 Notice("simulated_model", "warning", "Trained on simulated images only."),
             ),
+            prediction_set=self.prediction_set,
         )

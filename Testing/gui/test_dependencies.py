@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import os
+import socket
 import sys
-import types
 
 import pytest
 from fakes import REPOSITORY
@@ -36,26 +37,41 @@ class FakePython:
 class FakeInstaller:
     """Answers, and what it was asked to do."""
 
+    source = "They come from nowhere."
+
     def __init__(self, python: FakePython, agree: bool = True, torch: bool = True) -> None:
         self.python, self.agree, self.torch = python, agree, torch
         self.questions: list[str] = []
         self.installed: list[str] = []
         self.constraints = ""
+        self.error: Exception | None = None
+        self.import_error = ""
+
+    def check(self, torch_is_missing: bool) -> None:
+        assert torch_is_missing == ("torch" not in self.python.present)
 
     def confirm(self, text: str) -> bool:
         self.questions.append(text)
         return self.agree
 
-    def install_torch(self, specifier: str) -> bool:
+    def install_torch(self, version: str, constraints) -> bool:
         if self.torch:
-            self.installed.append(f"torch{specifier}")
+            self.installed.append(f"torch{version}")
             self.python.present.add("torch")
         return self.torch
 
     def install(self, specifiers, constraints) -> None:
+        if self.error is not None:
+            raise self.error
         self.installed += specifiers
         self.constraints = constraints.read_text(encoding="utf-8")
         self.python.present |= {s.partition(">")[0] for s in specifiers}
+
+    def problem(self, error: Exception) -> EnvironmentProblem:
+        return EnvironmentProblem(f"Because of {error}.", "Do something.")
+
+    def import_problem(self, modules) -> str:
+        return self.import_error
 
 
 def test_nothing_is_asked_when_nothing_is_missing(dependencies):
@@ -71,6 +87,7 @@ def test_one_question_names_all_that_is_installed(dependencies):
     dependencies.ensure_dependencies(installer, python.find)
     (question,) = installer.questions
     assert installer.installed == [r.specifier for r in dependencies.REQUIREMENTS]
+    assert installer.source in question
     assert all(r.specifier in question and r.size in question for r in dependencies.REQUIREMENTS)
 
 
@@ -119,60 +136,111 @@ def test_an_installation_without_effect_is_told(dependencies):
         dependencies.ensure_dependencies(installer, python.find)
 
 
-def test_without_the_pytorch_extension_the_advice_is_to_install_it(dependencies):
-    with pytest.raises(EnvironmentProblem, match=r"PyTorch.*Extensions Manager"):
-        dependencies.SlicerInstaller().install_torch(">=2")
+def test_a_failed_installation_ends_in_what_the_installer_says_of_it(dependencies):
+    python = FakePython("torch")
+    installer = FakeInstaller(python)
+    installer.error = RuntimeError("pip")
+    with pytest.raises(EnvironmentProblem, match=r"Because of pip\. Do something"):
+        dependencies.ensure_dependencies(installer, python.find)
 
 
-def test_torch_comes_through_the_pytorch_extension(dependencies, monkeypatch):
-    asked = []
-
-    class Logic:
-        def installTorch(self, askConfirmation, torchVersionRequirement):
-            asked.append((askConfirmation, torchVersionRequirement))
-            return object()
-
-    module = types.ModuleType("PyTorchUtils")
-    module.PyTorchUtilsLogic = Logic
-    module.__spec__ = importlib.machinery.ModuleSpec("PyTorchUtils", None)
-    monkeypatch.setitem(sys.modules, "PyTorchUtils", module)
-    assert dependencies.SlicerInstaller().install_torch(">=2")
-    assert asked == [(False, ">=2")]
+def test_a_replaced_package_of_slicer_is_told_with_the_way_back(dependencies):
+    python = FakePython("torch")
+    versions = iter([{"numpy": "2.4.6", "simpleitk": "2.5.5"}, {"numpy": "2.5.0"}])
+    with pytest.raises(dependencies.PackagesReplaced) as caught:
+        dependencies.ensure_dependencies(FakeInstaller(python), python.find, lambda: next(versions))
+    assert "numpy 2.4.6 -> 2.5.0, SimpleITK 2.5.5 -> gone" in caught.value.message
+    assert "pip_install('numpy==2.4.6 SimpleITK==2.5.5')" in caught.value.advice
 
 
-def test_slicer_asks_in_a_dialog(dependencies, slicer_harness):
-    import qt
+def test_a_replaced_package_is_told_even_when_the_installation_failed(dependencies):
+    python = FakePython("torch")
+    installer = FakeInstaller(python)
+    installer.error = RuntimeError("pip")
+    versions = iter([{"numpy": "2.4.6"}, {"numpy": "1.26"}])
+    with pytest.raises(dependencies.PackagesReplaced, match=r"2\.4\.6 -> 1\.26"):
+        dependencies.ensure_dependencies(installer, python.find, lambda: next(versions))
 
-    slicer_harness.dialogs.answers += [qt.QMessageBox.Cancel, qt.QMessageBox.Ok]
-    installer = dependencies.SlicerInstaller()
-    assert [installer.confirm("Install?"), installer.confirm("Really?")] == [False, True]
-    assert slicer_harness.dialogs.texts == ["Install?", "Really?"]
+
+def test_versions_are_those_of_the_installed_packages(dependencies):
+    versions = dependencies.installed_versions()
+    assert versions["numpy"] == importlib.metadata.version("numpy")
+    assert versions["simpleitk"] == importlib.metadata.version("SimpleITK")
 
 
-def test_other_packages_come_through_slicers_pip(dependencies, monkeypatch, tmp_path):
+def test_a_restart_is_asked_for_when_a_loaded_package_was_replaced(dependencies, slicer_harness):
+    python = FakePython("torch")
+    assert "pytest" in sys.modules
+    versions = iter([{"pytest": "1.0", "never-imported": "1.0"}, {"pytest": "2.0"}])
+    with pytest.raises(dependencies.RestartNeeded, match=r"old version of pytest\. Save the scene"):
+        dependencies.ensure_dependencies(FakeInstaller(python), python.find, lambda: next(versions))
+
+
+def test_no_restart_when_nothing_that_is_loaded_was_replaced(dependencies, slicer_harness):
+    python = FakePython("torch")
+    versions = iter([{"never-imported": "1.0"}, {"never-imported": "2.0", "pytest": "1.0"}])
+    installer = FakeInstaller(python)
+    assert dependencies.ensure_dependencies(installer, python.find, lambda: next(versions))
+    assert dependencies.note_after_restart() == ""
+
+
+def test_a_restart_is_asked_for_when_importing_still_fails(dependencies):
+    python = FakePython("torch")
+    installer = FakeInstaller(python)
+    installer.import_error = "OSError: c10.dll"
+    with pytest.raises(dependencies.RestartNeeded, match=r"importing fails: OSError: c10\.dll\."):
+        dependencies.ensure_dependencies(installer, python.find)
+
+
+def test_after_the_restart_the_panel_can_say_so_once(dependencies, monkeypatch):
+    python = FakePython("torch")
+    installer = FakeInstaller(python)
+    installer.import_error = "OSError"
+    with pytest.raises(dependencies.RestartNeeded):
+        dependencies.ensure_dependencies(installer, python.find)
+    assert dependencies.note_after_restart() == "", "still the session that asked"
+    pid = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)  # as after a restart
+    monkeypatch.setattr(dependencies, "missing_requirements", lambda find: ())
+    assert dependencies.note_after_restart() == "Installation finished; press Apply to go on."
+    assert dependencies.note_after_restart() == ""
+
+
+def test_the_panel_tells_of_a_failed_installation_and_works_on(widget, nodes, dependencies):
+    """What ``apply`` calls is the real function; the panel stays usable after each ending."""
     import slicer
 
-    calls = []
-    monkeypatch.setattr(slicer.packaging, "pip_ensure", lambda *a, **k: calls.append((a, k)))
-    dependencies.SlicerInstaller().install(["monai>=1"], tmp_path)
-    assert calls == [
-        (
-            (["monai>=1"],),
-            {"constraints": tmp_path, "prompt_install": False, "requester": "REACTKD"},
-        )
-    ]
+    python = FakePython("torch")
+    installer = FakeInstaller(python, agree=False)
+    panel = widget.panel
+    panel.ensure = lambda: dependencies.ensure_dependencies(installer, python.find)
+    panel.parameters.ct, panel.parameters.segmentation = nodes.ct, nodes.segmentation
+    panel.apply()
+    assert "nothing was installed" in panel.ui.statusLabel.text
+    assert panel.ui.applyButton.enabled
+    installer.agree, installer.error = True, RuntimeError("no disk")
+    panel.apply()
+    assert "Because of no disk." in panel.ui.statusLabel.text
+    assert panel.ui.applyButton.enabled
+    installer.error = None
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    panel.apply()
+    assert slicer.mrmlScene.GetNumberOfNodes() > before, "the run was done"
 
 
-def test_before_slicer_5_12_pip_gets_the_constraints_as_arguments(
-    dependencies, monkeypatch, tmp_path
-):
-    import slicer
+def test_a_model_package_from_a_folder_needs_no_network(widget, nodes, package_folder, monkeypatch):
+    """Choosing a folder, verifying and running: not one socket is opened."""
 
-    calls = []
-    monkeypatch.delitem(sys.modules, "slicer.packaging")
-    monkeypatch.setattr(slicer.util, "pip_install", calls.append)
-    dependencies.SlicerInstaller().install(["monai>=1"], tmp_path)
-    assert calls == [["--constraint", str(tmp_path), "monai>=1"]]
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    parameters = widget.panel.parameters
+    parameters.model_package = str(package_folder)
+    parameters.ct, parameters.segmentation = nodes.ct, nodes.segmentation
+    widget.panel.apply()
+    assert widget.panel.runs.worker.jobs[0].package == str(package_folder)
 
 
 def test_the_library_imports_only_what_is_bundled_or_asked_for(dependencies):

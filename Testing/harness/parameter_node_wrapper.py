@@ -101,6 +101,8 @@ def _connector(widget: Any, parameter: _Parameter) -> _Connector:
             lambda: members[widget.currentIndex],
             lambda value: widget.setCurrentIndex(members.index(value)),
         )
+    if kind == "QCheckBox" and parameter.type is bool:
+        return _Connector("toggled(bool)", lambda: widget.checked, widget.setChecked)
     if kind == "ctkSliderWidget" and parameter.type is float:
         for validator in parameter.validators:
             widget.minimum, widget.maximum = validator.minimum, validator.maximum
