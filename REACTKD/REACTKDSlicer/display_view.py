@@ -8,8 +8,8 @@ import slicer
 
 from .context import context_from_slicer_application
 from .layout import LAYOUT, show_chart_and_table, show_layout
+from .overlay_nodes import COMPARED, WHAT_IF, overlay_node
 from .scene_nodes import CaseNodes
-from .what_if_nodes import what_if_node
 
 
 class DisplayView:
@@ -81,6 +81,7 @@ class DisplayView:
 
 
 def overlays(nodes: CaseNodes) -> list[Any]:
-    """The attention of a run and, where there is one, that of its what-if."""
-    what_if = what_if_node(context_from_slicer_application(), nodes.run)
-    return [node for node in (nodes.attention, what_if) if node is not None]
+    """The attention of a run and those of second answers."""
+    context = context_from_slicer_application()
+    others = (overlay_node(context, nodes.run, role) for role in (WHAT_IF, COMPARED))
+    return [node for node in (nodes.attention, *others) if node is not None]

@@ -23,6 +23,8 @@ VIEW_FROM = np.array([0.28, 0.92, 0.28]) / np.linalg.norm([0.28, 0.92, 0.28])
 _CAGE_GAP_MM = 2.0
 _CAGE_WIRE_MM = 0.6
 _TUBE_MM = 0.4
+#: Of the label of the region that the user has chosen.
+_CHOSEN_COLOR = (1.0, 0.85, 0.2)
 #: Width of a label's character and height of its line beside a liver that fills the view.
 _CHARACTER_MM = 2.2
 _LINE_MM = 9.0
@@ -176,6 +178,7 @@ def add_graph_labels(context: SceneContext, case: CaseResult, run: str, count: i
         index = node.AddControlPoint(*region.centroid_ras, _label(region, share))
         node.SetNthControlPointDescription(index, region.id)
         node.SetNthControlPointLocked(index, True)
+        node.SetNthControlPointSelected(index, False)
         node.SetNthControlPointVisibility(index, region.id in visible)
     node.SetLocked(True)
     display = node.GetDisplayNode()
@@ -183,13 +186,25 @@ def add_graph_labels(context: SceneContext, case: CaseResult, run: str, count: i
     display.SetGlyphSize(2.0)
     display.SetTextScale(2.6)
     display.SetColor(1.0, 1.0, 1.0)
-    display.SetSelectedColor(1.0, 1.0, 1.0)
+    display.SetSelectedColor(*_CHOSEN_COLOR)
     display.SetPropertiesLabelVisibility(False)
     display.SetPointLabelsVisibility(True)
     # The labels lie inside translucent surfaces, which would hide them.
     display.SetOccludedVisibility(True)
     display.SetOccludedOpacity(1.0)
     return node
+
+
+def highlight_region(labels: Any, case: CaseResult, region_id: str | None, count: int) -> None:
+    """Show the label of one region in another colour, whether it is among the leading or not.
+
+    ``labels`` is the node of :func:`add_graph_labels`, made with ``count``; None for no region.
+    """
+    visible = labelled_regions(case, count)
+    for index in range(labels.GetNumberOfControlPoints()):
+        own = labels.GetNthControlPointDescription(index)
+        labels.SetNthControlPointSelected(index, own == region_id)
+        labels.SetNthControlPointVisibility(index, own == region_id or own in visible)
 
 
 def _sphere(region: Region, radii: dict[str, float]) -> Any:

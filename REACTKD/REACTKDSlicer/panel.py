@@ -18,6 +18,7 @@ from REACTKDLib.errors import InputError, ModelPackageError, ReactKDError
 from REACTKDLib.model_package import ModelPackage, shipped_packages
 from REACTKDLib.types import RESEARCH_USE
 
+from .compare_view import CompareView
 from .context import context_from_slicer_application
 from .dependencies import InstallationDeclined, SlicerInstaller, ensure_dependencies
 from .display_view import DisplayView
@@ -76,6 +77,8 @@ class Panel(VTKObservationMixin):
         self.results = ResultsView(ui)
         self.display = DisplayView(ui)
         self.what_if = WhatIfView(ui, self.runs, self._read_again, self._adopt)
+        self.compare = CompareView(ui, self.runs, self._adopt)
+        self._with_result = (ui.displayGroup, ui.whatIfGroup, ui.compareGroup, ui.reportButton)
         self._segments = SegmentsTable(ui.segmentsTable, self._on_role_chosen)
         self._clock = qt.QTimer()
         self._clock.setInterval(_CLOCK_MS)
@@ -218,13 +221,16 @@ class Panel(VTKObservationMixin):
         self.results.show(shown, run.request.package if run else self._package)
         self.display.show(shown.nodes)
         self.what_if.show(shown, run)
-        self.ui.displayGroup.visible = self.ui.whatIfGroup.visible = True
+        self.compare.show(shown, run)
+        for group in self._with_result:
+            group.visible = True
 
     def _clear_result(self) -> None:
         """Show no result; the nodes in the scene stay."""
-        for view in (self.results, self.display, self.what_if):
+        for view in (self.results, self.display, self.what_if, self.compare):
             view.clear()
-        self.ui.displayGroup.visible = self.ui.whatIfGroup.visible = False
+        for group in self._with_result:
+            group.visible = False
 
     def _restore_result(self) -> None:
         """Show the result that a saved scene has of the chosen CT."""

@@ -11,7 +11,9 @@ from slicer.i18n import tr as _
 from REACTKDLib.model_package import ModelPackage
 
 from . import result_text
+from .graph_nodes import highlight_region
 from .logic import ShownCase
+from .scene_nodes import SceneStyle
 
 _SORT_ROLE = qt.Qt.UserRole
 _REGION_ROLE = qt.Qt.UserRole + 1
@@ -96,10 +98,12 @@ class ResultsView:
         region_id = current.sibling(current.row(), 0).data(_REGION_ROLE)
         if self.shown is None or region_id is None:
             return
-        region = next(r for r in self.shown.result.regions if r.id == region_id)
+        result, nodes = self.shown.result, self.shown.nodes
+        highlight_region(nodes.labels, result, region_id, SceneStyle().label_count)
+        region = next(r for r in result.regions if r.id == region_id)
         world = [0.0, 0.0, 0.0]
         # The result stands in the CT's own coordinates; the views are in those of the scene.
-        self.shown.nodes.ct.TransformPointToWorld(list(region.centroid_ras), world)
+        nodes.ct.TransformPointToWorld(list(region.centroid_ras), world)
         slicer.vtkMRMLSliceNode.JumpAllSlices(
             slicer.mrmlScene, *world, slicer.vtkMRMLSliceNode.CenteredJumpSlice
         )

@@ -47,12 +47,18 @@ def folder_of(context: SceneContext, run: str) -> int | None:
     return None
 
 
-def file_in_folder(context: SceneContext, run: str, nodes: Collection[Any]) -> int:
-    """Put ``nodes`` into the run's subject hierarchy folder, made if absent; the folder's item."""
+def file_in_folder(
+    context: SceneContext, run: str, nodes: Collection[Any], ct: Any | None = None
+) -> int:
+    """Put ``nodes`` into the run's subject hierarchy folder; the folder's item.
+
+    A folder that is not there is made beside the node ``ct``: under the patient's study where the
+    CT came from DICOM.
+    """
     hierarchy = context.subject_hierarchy
     folder = folder_of(context, run)
     if folder is None:
-        folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), f"REACTKD {run}")
+        folder = hierarchy.CreateFolderItem(_study_of(hierarchy, ct), f"REACTKD {run}")
         hierarchy.SetItemAttribute(folder, RUN_ATTRIBUTE, run)
     for node in nodes:
         # The application makes items by itself, slicer-core does not.
@@ -64,6 +70,14 @@ def file_in_folder(context: SceneContext, run: str, nodes: Collection[Any]) -> i
     return folder
 
 
+def _study_of(hierarchy: Any, ct: Any | None) -> int:
+    """Item under which a node lies; the scene's for a node without one."""
+    item = hierarchy.GetItemByDataNode(ct) if ct is not None else hierarchy.GetInvalidItemID()
+    if item == hierarchy.GetInvalidItemID():
+        return int(hierarchy.GetSceneItemID())
+    return int(hierarchy.GetItemParent(item))
+
+
 def remove_run(context: SceneContext, run: str, keep: Collection[Any] = ()) -> None:
     """Remove the run's nodes with their display and storage nodes and hierarchy items.
 
@@ -73,15 +87,21 @@ def remove_run(context: SceneContext, run: str, keep: Collection[Any] = ()) -> N
     for node in nodes_of(context, run):
         if node in keep:
             continue
-        item = hierarchy.GetItemByDataNode(node)
-        if item != hierarchy.GetInvalidItemID():
-            hierarchy.RemoveItem(item, False)
-        for dependent in _dependents(node):
-            context.scene.RemoveNode(dependent)
-        context.scene.RemoveNode(node)
+        remove_node(context, node)
     folder = folder_of(context, run)
     if folder is not None and hierarchy.GetNumberOfItemChildren(folder) == 0:
         hierarchy.RemoveItem(folder)
+
+
+def remove_node(context: SceneContext, node: Any) -> None:
+    """Remove a node with its display and storage nodes and its hierarchy item."""
+    hierarchy = context.subject_hierarchy
+    item = hierarchy.GetItemByDataNode(node)
+    if item != hierarchy.GetInvalidItemID():
+        hierarchy.RemoveItem(item, False)
+    for dependent in _dependents(node):
+        context.scene.RemoveNode(dependent)
+    context.scene.RemoveNode(node)
 
 
 def _dependents(node: Any) -> list[Any]:

@@ -40,18 +40,16 @@ class Worker(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """A result with the request that it answers. ``files`` keeps both for what-ifs, as long as
-    anyone holds it: the study in ``study``, the result in ``result_folder``."""
+    """A result with the request that it answers.
+
+    ``files`` keeps both as files for what-ifs, as long as anyone holds it; the result is in
+    ``result_folder``.
+    """
 
     request: Request
     result: CaseResult
     files: tempfile.TemporaryDirectory[str]
     result_folder: Path
-
-    @property
-    def study_folder(self) -> Path:
-        """Where the study is, as ``exchange.send_study`` wrote it."""
-        return _study_folder(self.files)
 
 
 @dataclass(frozen=True)
@@ -86,15 +84,7 @@ class Runs:
         ReactKDError : the worker cannot be started.
         """
         files = _files_of(request)
-        job = Job(
-            study=str(_study_folder(files)),
-            package=str(request.package.path),
-            output="",
-            target=request.target or "",
-            scheme=request.scheme,
-            device=request.device,
-        )
-        self._run(job, request, files, callbacks)
+        self._run(_job(request, files), request, files, callbacks)
 
     def what_if(self, run: FinishedRun, changes: WhatIf, callbacks: Callbacks) -> None:
         """What the network would have said of a finished run's study with some changes.
@@ -103,18 +93,24 @@ class Runs:
         ------
         ReactKDError : the worker cannot be started.
         """
-        job = Job(
-            study=str(run.study_folder),
-            package=str(run.request.package.path),
-            output="",
-            scheme=run.request.scheme,
-            device=run.request.device,
+        job = dataclasses.replace(
+            _job(run.request, run.files),
             original=str(run.result_folder),
             hidden=changes.hidden,
             photons=changes.photons or 0.0,
             seed=changes.seed,
         )
         self._run(job, run.request, run.files, callbacks)
+
+    def explain(self, run: FinishedRun, target: str, callbacks: Callbacks) -> None:
+        """The same run for another class.
+
+        Raises
+        ------
+        ReactKDError : the worker cannot be started.
+        """
+        request = dataclasses.replace(run.request, target=target)
+        self._run(_job(request, run.files), request, run.files, callbacks)
 
     def adopt(self, request: Request, result: CaseResult) -> FinishedRun:
         """A run that another session finished, as if this one had."""
@@ -157,3 +153,15 @@ def _files_of(request: Request) -> tempfile.TemporaryDirectory[str]:
     _study_folder(files).mkdir()
     send_study(request.study, _study_folder(files))
     return files
+
+
+def _job(request: Request, files: tempfile.TemporaryDirectory[str]) -> Job:
+    """The job of a request; where its result goes is still open."""
+    return Job(
+        study=str(_study_folder(files)),
+        package=str(request.package.path),
+        output="",
+        target=request.target or "",
+        scheme=request.scheme,
+        device=request.device,
+    )

@@ -118,7 +118,7 @@ def _add_nodes(
             node.SetAndObserveTransformNodeID(ct_node.GetTransformNodeID())
     if ct_node.GetAttribute(RUN_ATTRIBUTE) == run:
         own.insert(0, ct_node)
-    folder = file_in_folder(context, run, own)
+    folder = file_in_folder(context, run, own, ct_node)
     set_slice_layers(context, ct_node, nodes["attention"], style.attention_opacity)
     add_attention_legend(context, case, nodes["attention"])
     return CaseNodes(run=run, folder=folder, ct=ct_node, **nodes)

@@ -12,13 +12,11 @@ from REACTKDLib.errors import ReactKDError
 from REACTKDLib.types import CaseResult, WhatIf
 
 from . import result_text
+from .changes_table import fill_changes_table, prepare_changes_table, ticked_regions
 from .context import context_from_slicer_application
 from .logic import Request, ShownCase
+from .overlay_nodes import WHAT_IF, add_overlay, remove_overlay, show_in_place
 from .runs import Callbacks, FinishedRun, Runs
-from .what_if_nodes import hide_what_if, show_what_if
-
-#: Columns; then what-if and change.
-_REGION, _BEFORE = range(2)
 
 #: A moment, so that a user may tick several regions, ms.
 _DELAY_MS = 300
@@ -61,20 +59,13 @@ class WhatIfView:
         ui.doseComboBox.connect("currentIndexChanged(int)", self._on_changed)
         ui.whatIfTable.connect("itemChanged(QTableWidgetItem*)", self._on_changed)
         ui.whatIfResetButton.connect("clicked()", self.reset)
-        table = ui.whatIfTable
-        table.verticalHeader().hide()
-        header = table.horizontalHeader()
-        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-        header.setSectionResizeMode(_REGION, qt.QHeaderView.Stretch)
+        prepare_changes_table(ui.whatIfTable)
 
     @property
     def changes(self) -> WhatIf:
         """What the widgets say now."""
-        table = self.ui.whatIfTable
-        names = [table.item(n, _REGION) for n in range(table.rowCount)]
-        hidden = [i.data(qt.Qt.UserRole) for i in names if i.checkState() == qt.Qt.Checked]
         photons = self.ui.doseComboBox.itemData(self.ui.doseComboBox.currentIndex)
-        return WhatIf(tuple(hidden), photons or None)
+        return WhatIf(ticked_regions(self.ui.whatIfTable), photons or None)
 
     def show(self, shown: ShownCase, run: FinishedRun | None) -> None:
         """Offer what-ifs of a result; without its run it is one of a saved scene."""
@@ -94,7 +85,7 @@ class WhatIfView:
         shown, run = self._shown, self._run
         if shown is None:
             return
-        hide_what_if(context_from_slicer_application(), shown.nodes)
+        remove_overlay(context_from_slicer_application(), shown.nodes, WHAT_IF)
         self.show(shown, run)
 
     def segmentation_edited(self) -> None:
@@ -136,7 +127,9 @@ class WhatIfView:
     def _on_done(self, run: FinishedRun) -> None:
         shown = self._shown
         if shown is not None and not self._waiting:
-            show_what_if(context_from_slicer_application(), run.result, shown.nodes)
+            context = context_from_slicer_application()
+            overlay = add_overlay(context, run.result, shown.nodes, WHAT_IF)
+            show_in_place(context, shown.nodes, overlay)
             self._fill(shown.result, run.result)
         self._go_on()
 
@@ -149,31 +142,14 @@ class WhatIfView:
             self.start()
 
     def _fill(self, before: CaseResult | None, after: CaseResult | None) -> None:
-        """Rows and answer; ticks stay where the rows do."""
-        table, ticked = self.ui.whatIfTable, set(self.changes.hidden)
+        """Rows and answer; ticks stay where there is an answer to them."""
+        ticked = self.changes.hidden if after is not None else ()
         self._filling = True
         try:
-            rows = result_text.change_rows(before, after) if before is not None else ()
-            table.setRowCount(len(rows))
-            for n, row in enumerate(rows):
-                name = qt.QTableWidgetItem(row.name)
-                name.setToolTip(row.name)
-                name.setData(qt.Qt.UserRole, row.region_id)
-                name.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
-                hidden = after is not None and row.region_id in ticked
-                name.setCheckState(qt.Qt.Checked if hidden else qt.Qt.Unchecked)
-                table.setItem(n, _REGION, name)
-                for column, value in enumerate((row.before, row.after, row.change), _BEFORE):
-                    table.setItem(n, column, _number(value))
+            fill_changes_table(self.ui.whatIfTable, before, after, ticked)
             if after is None:
                 self.ui.doseComboBox.setCurrentIndex(0)
             text = result_text.what_if_line(before, after) if before and after else ""
             self.ui.whatIfAnswerLabel.text = text
         finally:
             self._filling = False
-
-
-def _number(value: float | None) -> Any:
-    item = qt.QTableWidgetItem("" if value is None else f"{round(value, 2) + 0.0:+.2f}")
-    item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-    return item

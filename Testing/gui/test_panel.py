@@ -176,6 +176,10 @@ def test_choosing_a_row_jumps_the_slices_to_the_region(widget, nodes, slicer_har
     to_ras = slicer.util.arrayFromVTKMatrix(slice_node.GetSliceToRAS())
     right, anterior, superior = shown.result.ranked[0][0].centroid_ras
     assert tuple(to_ras[:3, 3]) == pytest.approx((right, anterior, superior + 100.0))
+    labels = shown.nodes.labels
+    chosen = [labels.GetNthControlPointSelected(n) for n in range(2)]
+    assert chosen == [False, True]  # in the order of regions: the liver, the lesion
+    assert labels.GetNthControlPointVisibility(1)
 
 
 def test_the_slider_sets_the_opacity_of_the_overlay(widget, nodes, slicer_harness):

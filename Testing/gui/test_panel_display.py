@@ -217,6 +217,73 @@ def test_a_refused_what_if_says_why_and_leaves_the_original(shown, worker, runne
     assert shown.results.shown is not None
 
 
+def compare_with(ui, text):
+    combo = ui.compareComboBox
+    combo.setCurrentIndex([combo.itemText(n) for n in range(combo.count)].index(text))
+
+
+def table_texts(table):
+    return [
+        [table.item(row, column).text() for column in range(table.columnCount)]
+        for row in range(table.rowCount)
+    ]
+
+
+@pytest.fixture
+def beside(package_folder, runner, small_study):
+    """The panel with a main window, two CTs and the worker."""
+    from fakes import MODULE
+    from harness import installed
+
+    with installed(main_window=True) as harness:
+        from REACTKDSlicer.sample_case import add_study
+
+        widget, worker = harness.load_module(MODULE), FakeWorker(runner)
+        widget.panel.runs.worker, widget.panel.ensure = worker, lambda: None
+        widget.parent.enter()
+        widget.panel.parameters.model_package = str(package_folder)
+        yield widget.panel, [add_study(small_study) for _ in range(2)], worker, harness
+        widget.cleanup()
+
+
+def foreground(harness, name):
+    node = harness.scene.GetSingletonNode(name, "vtkMRMLSliceCompositeNode")
+    return harness.scene.GetNodeByID(node.GetForegroundVolumeID())
+
+
+def test_two_classes_side_by_side(beside):
+    panel, (first, _), worker, harness = beside
+    choose(panel, first)
+    shown = apply(panel)
+    compare_with(panel.ui, "class: well differentiated")
+    assert worker.jobs[-1].target == "well"
+    assert worker.jobs[-1].original == ""
+    assert foreground(harness, "Red") is shown.nodes.attention
+    other = foreground(harness, "Yellow")
+    assert other.GetAttribute("REACTKD.role") == "compared attention"
+    assert table_texts(panel.ui.compareTable)[0] == ["The lesion", "+1.50", "+1.50", "+0.00"]
+    assert "“poorly differentiated”" in panel.ui.compareAnswerLabel.text
+    assert "“well differentiated”" in panel.ui.compareAnswerLabel.text
+    compare_with(panel.ui, "nothing")
+    assert foreground(harness, "Yellow") is shown.nodes.attention
+    assert table_texts(panel.ui.compareTable) == []
+
+
+def test_two_runs_side_by_side(beside):
+    panel, (first, second), worker, harness = beside
+    choose(panel, first)
+    before = apply(panel)
+    choose(panel, second)
+    shown = apply(panel)
+    jobs = len(worker.jobs)
+    compare_with(panel.ui, f"run: {before.nodes.run}")
+    assert len(worker.jobs) == jobs  # it is there already
+    assert foreground(harness, "Red") is shown.nodes.attention
+    assert foreground(harness, "Yellow") is before.nodes.attention
+    yellow = harness.scene.GetSingletonNode("Yellow", "vtkMRMLSliceCompositeNode")
+    assert yellow.GetBackgroundVolumeID() == first.ct.GetID()
+
+
 def test_a_saved_scene_gives_the_result_back(shown, worker, slicer_harness, tmp_path):
     from REACTKDSlicer.context import context_from_slicer_application
     from REACTKDSlicer.scene_command import save_scene

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from REACTKDSlicer.run_nodes import RUN_ATTRIBUTE, folder_of, nodes_of
 from REACTKDSlicer.scene_nodes import most_attended_point, remove_case, show_case
-from REACTKDSlicer.volumes import add_volume, vtk_matrix
+from REACTKDSlicer.volumes import add_ct, add_volume, vtk_matrix
 from synthetic_case import NAMES, make_case
 
 from REACTKDLib.errors import InputError
@@ -196,3 +196,14 @@ def test_most_attended_point_without_support_is_the_highest_of_all_regions(case)
     peak = np.array(most_attended_point(dataclasses.replace(case, shares=shares)))
     voxel = np.linalg.norm(case.attention.geometry.spacing_mm)
     assert np.linalg.norm(peak - [72.0, -2.0, 28.0]) < voxel
+
+
+def test_the_folder_stands_under_the_study_of_the_ct(context, case, ct):
+    hierarchy = context.subject_hierarchy
+    patient = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "patient")
+    study = hierarchy.CreateStudyItem(patient, "study")
+    ct_node = add_ct(context, ct, "given", 400, 40)
+    ct_node.RemoveAttribute("REACTKD.case")
+    hierarchy.CreateItem(study, ct_node)
+    nodes = show_case(context, case, ct_node)
+    assert hierarchy.GetItemParent(nodes.folder) == study
