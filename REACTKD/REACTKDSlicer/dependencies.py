@@ -1,7 +1,8 @@
 """The Python packages that a run needs and Slicer does not bring: asked for once, at Apply.
 
 PyTorch comes through the PyTorch extension, which knows the GPU; the others through Slicer's pip
-with constraints, so that no package that Slicer itself relies on is replaced.
+with constraints, so that no package that Slicer itself relies on is replaced; where a site sets a
+folder of wheels, all come from there. Afterwards it is looked whether that is what happened.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import os
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +21,10 @@ from typing import Any, Protocol
 from slicer.i18n import tr as _
 
 from REACTKDLib.errors import EnvironmentProblem
+
+from .installer import SlicerInstaller
+
+__all__ = ["InstallationDeclined", "SlicerInstaller", "ensure_dependencies", "note_after_restart"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Requirement:
     size: str
 
 
-TORCH = Requirement("torch", "torch>=2.2", "200 MB to 3 GB")
+TORCH = Requirement("torch", "torch>=2.4", "200 MB to 3 GB")
 REQUIREMENTS = (
     TORCH,
     Requirement("safetensors", "safetensors>=0.4", "1 MB"),
@@ -38,22 +45,47 @@ REQUIREMENTS = (
 #: Never replaced: with another SimpleITK or numpy, Slicer itself may not start.
 KEPT = ("numpy", "scipy", "SimpleITK", "torch", "vtk")
 
+#: The process that asked for a restart, in Slicer's settings.
+_RESTART_SETTING = "REACTKD/RestartAskedBy"
+
 
 class InstallationDeclined(EnvironmentProblem):
     """The user does not want packages to be installed."""
 
 
+class RestartNeeded(EnvironmentProblem):
+    """Installed, but usable only after a restart of Slicer."""
+
+
+class PackagesReplaced(EnvironmentProblem):
+    """Installing has changed packages that Slicer relies on."""
+
+
 class Installer(Protocol):
-    """What installing needs from the application."""
+    """What installing needs from the application: :class:`~.installer.SlicerInstaller`."""
+
+    @property
+    def source(self) -> str:
+        """A sentence for the question: where the packages come from."""
+
+    def check(self, torch_is_missing: bool) -> None:
+        """Raise EnvironmentProblem where the installation cannot succeed."""
 
     def confirm(self, text: str) -> bool:
         """True when the user agrees to ``text``."""
 
-    def install_torch(self, specifier: str) -> bool:
+    def install_torch(self, version: str, constraints: Path) -> bool:
         """Install PyTorch; False when the user declined after all."""
 
     def install(self, specifiers: list[str], constraints: Path) -> None:
         """Install other packages under the versions of a pip constraints file."""
+
+    def problem(self, error: Exception) -> EnvironmentProblem:
+        """What to tell the user after ``error`` ended an installation; the constraints file is
+        still there."""
+
+    def import_problem(self, modules: Iterable[str]) -> str:
+        """What is wrong with importing modules in a process of its own; empty if nothing."""
 
 
 def missing_requirements(find: Callable[[str], Any]) -> tuple[Requirement, ...]:
@@ -61,45 +93,63 @@ def missing_requirements(find: Callable[[str], Any]) -> tuple[Requirement, ...]:
     return tuple(r for r in REQUIREMENTS if find(r.module) is None)
 
 
+def installed_versions() -> dict[str, str]:
+    """Version of every installed Python package, by name in small letters."""
+    importlib.invalidate_caches()
+    found = ((d.metadata["Name"], d.version) for d in importlib.metadata.distributions())
+    return {name.lower(): version for name, version in found if name}
+
+
 def ensure_dependencies(
-    installer: Installer, find: Callable[[str], Any] = importlib.util.find_spec
-) -> None:
+    installer: Installer,
+    find: Callable[[str], Any] = importlib.util.find_spec,
+    versions: Callable[[], Mapping[str, str]] = installed_versions,
+) -> bool:
     """Make all requirements importable, asking once if something is to be installed.
+
+    Returns whether something was installed.
 
     Raises
     ------
     InstallationDeclined : the user said no; nothing was installed.
-    EnvironmentProblem : something is still missing afterwards.
+    PackagesReplaced : a package that Slicer relies on has another version now.
+    RestartNeeded : installed, but Slicer must be restarted.
+    EnvironmentProblem : nothing can be installed, or the installation failed.
     """
     missing = missing_requirements(find)
     if not missing:
-        return
-    names = ", ".join(r.module for r in missing)
-    if not installer.confirm(_question(missing)):
+        return False
+    installer.check(TORCH in missing)
+    if not installer.confirm(_question(missing, installer.source)):
         raise InstallationDeclined(
-            _("REACTKD needs {names}; nothing was installed.").format(names=names),
+            _("REACTKD needs {names}; nothing was installed.").format(names=_names(missing)),
             _("Press Apply again to install them."),
         )
-    if TORCH in missing and not installer.install_torch(TORCH.specifier.removeprefix("torch")):
-        raise InstallationDeclined(
-            _("REACTKD needs PyTorch, which was not installed."),
-            _("Press Apply again to install it."),
-        )
-    others = [r.specifier for r in missing if r is not TORCH]
-    if others:
-        with tempfile.TemporaryDirectory() as folder:
-            constraints = Path(folder) / "constraints.txt"
-            constraints.write_text("".join(f"{c}\n" for c in constraint_lines()), encoding="utf-8")
-            installer.install(others, constraints)
-    importlib.invalidate_caches()
-    still_missing = missing_requirements(find)
-    if still_missing:
-        raise EnvironmentProblem(
-            _("Not importable after installation: {names}.").format(
-                names=", ".join(r.module for r in still_missing)
-            ),
-            _("Restart Slicer and press Apply again; the Python console shows what pip said."),
-        )
+    before = versions()
+    try:
+        _install(missing, installer)
+    except EnvironmentProblem:
+        _refuse_replaced(before, versions())  # worse than what failed, so it is told instead
+        raise
+    after = versions()
+    _refuse_replaced(before, after)
+    _require_importable(missing, installer, find)
+    _refuse_outdated_modules(before, after)
+    return True
+
+
+def note_after_restart() -> str:
+    """What to show once in the first session after a restart that an installation asked for."""
+    import slicer
+
+    settings = slicer.app.settings()
+    asked_by = str(settings.value(_RESTART_SETTING, "") or "")
+    if asked_by in ("", str(os.getpid())):
+        return ""
+    settings.remove(_RESTART_SETTING)
+    if missing_requirements(importlib.util.find_spec):
+        return ""
+    return _("Installation finished; press Apply to go on.")
 
 
 def constraint_lines(
@@ -115,48 +165,102 @@ def constraint_lines(
     return tuple(lines)
 
 
-def _question(missing: tuple[Requirement, ...]) -> str:
+def _names(requirements: Iterable[Requirement]) -> str:
+    return ", ".join(r.module for r in requirements)
+
+
+def _question(missing: tuple[Requirement, ...], source: str) -> str:
     lines = [_("REACTKD needs Python packages that are not installed in Slicer yet:"), ""]
     lines += [f"  {r.specifier}  ({r.size})" for r in missing]
-    lines += [
-        "",
-        _("They are downloaded from the Python package index into this Slicer."),
-        _("NumPy, SciPy and SimpleITK stay as they are. Install them now?"),
-    ]
+    lines += ["", source, _("NumPy, SciPy and SimpleITK stay as they are. Install them now?")]
     return "\n".join(lines)
 
 
-class SlicerInstaller:
-    """The installer of the running Slicer application; main thread only."""
+def _install(missing: tuple[Requirement, ...], installer: Installer) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text("".join(f"{c}\n" for c in constraint_lines()), encoding="utf-8")
+        try:
+            _install_under(constraints, missing, installer)
+        except EnvironmentProblem:
+            raise
+        except Exception as error:  # pip and the PyTorch extension raise many kinds
+            raise installer.problem(error) from error
 
-    def confirm(self, text: str) -> bool:
-        """Ask in a dialog."""
-        import slicer
 
-        return bool(slicer.util.confirmOkCancelDisplay(text, windowTitle=_("Install packages")))
-
-    def install_torch(self, specifier: str) -> bool:
-        """Install through the PyTorch extension, which chooses the build for the GPU."""
-        if importlib.util.find_spec("PyTorchUtils") is None:
-            raise EnvironmentProblem(
-                _("The extension PyTorch is not installed in Slicer."),
-                _("Install it in the Extensions Manager, restart Slicer and press Apply again."),
-            )
-        import PyTorchUtils
-
-        logic = PyTorchUtils.PyTorchUtilsLogic()
-        torch = logic.installTorch(askConfirmation=False, torchVersionRequirement=specifier)
-        return torch is not None
-
-    def install(self, specifiers: list[str], constraints: Path) -> None:
-        """Install through Slicer's pip."""
-        import slicer
-
-        if importlib.util.find_spec("slicer.packaging") is None:  # before Slicer 5.12
-            slicer.util.pip_install(["--constraint", str(constraints), *specifiers])
-            return
-        import slicer.packaging
-
-        slicer.packaging.pip_ensure(
-            specifiers, constraints=constraints, prompt_install=False, requester="REACTKD"
+def _install_under(
+    constraints: Path, missing: tuple[Requirement, ...], installer: Installer
+) -> None:
+    version = TORCH.specifier.removeprefix("torch")
+    if TORCH in missing and not installer.install_torch(version, constraints):
+        raise InstallationDeclined(
+            _("REACTKD needs PyTorch, which was not installed."),
+            _("Press Apply again to install it."),
         )
+    others = [r.specifier for r in missing if r is not TORCH]
+    if others:
+        installer.install(others, constraints)
+
+
+def _refuse_replaced(before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    kept = [
+        name for name in KEPT if before.get(name.lower()) not in (None, after.get(name.lower()))
+    ]
+    if kept:
+        changes = (f"{n} {before[n.lower()]} -> {after.get(n.lower(), _('gone'))}" for n in kept)
+        pins = " ".join(f"{n}=={before[n.lower()]}" for n in kept)
+        raise PackagesReplaced(
+            _("Installing has changed packages that Slicer relies on: {changes}.").format(
+                changes=", ".join(changes)
+            ),
+            _(
+                "Before you close Slicer, enter in its Python console:"
+                " slicer.util.pip_install('{pins}')"
+            ).format(pins=pins),
+        )
+
+
+def _require_importable(
+    missing: tuple[Requirement, ...], installer: Installer, find: Callable[[str], Any]
+) -> None:
+    importlib.invalidate_caches()
+    absent = missing_requirements(find)
+    if absent:
+        _ask_for_restart(
+            _("Not importable after installation: {names}.").format(names=_names(absent)),
+            _("Restart Slicer and press Apply again; the Python console shows what pip said."),
+        )
+    problem = installer.import_problem(r.module for r in missing)
+    if problem:
+        _ask_for_restart(
+            _("Installed, but importing fails: {reason}.").format(reason=problem),
+            _(
+                "Restart Slicer and press Apply again. If that does not help, uninstall PyTorch in"
+                " the module of the extension PyTorch and press Apply again."
+            ),
+        )
+
+
+def _refuse_outdated_modules(before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    """Slicer holds the old code of a package in memory that is on disk in a newer version."""
+    changed = {name for name in before if after.get(name) != before[name]}
+    if not changed:
+        return
+    packages = importlib.metadata.packages_distributions()
+    loaded = {d.lower() for module in packages if module in sys.modules for d in packages[module]}
+    outdated = sorted(changed & loaded)
+    if outdated:
+        _ask_for_restart(
+            _("Installed, but Slicer still uses the old version of {names}.").format(
+                names=", ".join(outdated)
+            ),
+            _("Save the scene, restart Slicer, open the scene and press Apply again."),
+        )
+
+
+def _ask_for_restart(message: str, advice: str) -> None:
+    """Slicer is not restarted from here: that would lose a scene that is not saved."""
+    import slicer
+
+    slicer.app.settings().setValue(_RESTART_SETTING, str(os.getpid()))
+    raise RestartNeeded(message, advice)

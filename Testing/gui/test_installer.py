@@ -69,7 +69,7 @@ def write_wheel(folder: Path, name: str, version: str, requires: str = "") -> Pa
 def tiny_wheels(folder: Path) -> Path:
     """torch and safetensors as wheels of a few bytes, in the versions that are pinned here."""
     for name in ("torch", "safetensors"):
-        write_wheel(folder, name, importlib.metadata.version(name).partition("+")[0])
+        write_wheel(folder, name, importlib.metadata.version(name))
     return folder
 
 
