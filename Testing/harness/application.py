@@ -104,7 +104,7 @@ def installed(main_window: bool = False) -> Iterator[Harness]:
     _refuse_broken_pyside(QtCore.qVersion())
     qt_application = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
     qt, ctk = _qt_module(), _ctk_module()
-    from . import ctk_widgets, qt_module, views
+    from . import ctk_widgets, qt_module, sample_data, views
     from .slicer_app import Application, write_python_launcher
 
     context = offscreen_context()
@@ -120,7 +120,10 @@ def installed(main_window: bool = False) -> Iterator[Harness]:
         attributes.update({name: _MISSING for name in slicer.util.__all__})
         search = f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}"
         for namespace, names in (
-            (sys.modules, {"qt": qt, "ctk": ctk}),
+            (
+                sys.modules,
+                {"qt": qt, "ctk": ctk, "SampleData": sample_data.sample_data_module()},
+            ),
             (vars(slicer), attributes),
             (os.environ, {"PATH": search}),
         ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ class Application(Modelled):
         self._modules = _ModuleManager(modules)
         self._layout_manager: Any = None
         self._window: Any = None
+        self._startup: list[Callable[[], Any]] = []
         self.temporaryPath = str(folder / "temporary")
         self.slicerHome = str(folder / "home")
 
@@ -129,6 +131,18 @@ class Application(Modelled):
         if self._layout_manager is not None:
             self._layout_manager._qt.close()
         self._layout_manager = self._window = None
+
+    def connect(self, signature: str, function: Callable[..., Any]) -> bool:
+        """Signals of Qt's application are Qt's; Slicer's own is kept for the harness."""
+        if signature == "startupCompleted()":
+            self._startup.append(function)
+            return True
+        return bool(self._qt.connect(signature, function))
+
+    def complete_startup(self) -> None:
+        """All modules are loaded; for the harness."""
+        for function in self._startup:
+            function()
 
     def testingEnabled(self) -> bool:
         return False
