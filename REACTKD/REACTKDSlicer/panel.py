@@ -153,7 +153,8 @@ class Panel(VTKObservationMixin):
         if self._request is not None:
             self._say(_("A run is under way; cancel it first."))
             return
-        self.runs.cancel()  # a what-if, if one is under way
+        if self.runs.busy:
+            self.runs.cancel()  # a what-if
         self._clear_result()
         with slicer.util.tryWithErrorDisplay(_("REACTKD stopped."), waitCursor=True):
             try:

@@ -44,8 +44,13 @@ def add_volume(context: SceneContext, volume: Volume, run: str, role: str) -> An
     fill_image(image, array)
     node = add_node(context, "vtkMRMLScalarVolumeNode", run, role)
     node.SetIJKToRASMatrix(vtk_matrix(volume.geometry.ijk_to_ras_matrix))
+    # Callers set the window. The default display node would search the voxels for one: half a
+    # second of a big CT.
+    display = context.scene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
+    display.AutoWindowLevelOff()
+    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
+    node.SetAndObserveDisplayNodeID(display.GetID())
     node.SetAndObserveImageData(image)
-    node.CreateDefaultDisplayNodes()
     return node
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .image_noise import image_noise
 from .model import DOSES, HIGH, LOW, MEDIUM, ULTRA_LOW, VERY_LOW, DoseModel
-from .simulate import METHODS, simulate_low_dose
+from .simulate import METHODS, simulate_low_dose, slice_axis
 
 __all__ = [
     "DOSES",
@@ -20,4 +20,5 @@ __all__ = [
     "DoseModel",
     "image_noise",
     "simulate_low_dose",
+    "slice_axis",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError, OptionError
+from ..geometry import Geometry
 from ..types import Volume
 from .counts import authors_noise, log_noise, log_variance, rounded, slice_rng, upsampled
 from .image_noise import image_noise
@@ -235,11 +236,16 @@ def _threaded(make: Callable[[int], np.ndarray], count: int, device: torch.devic
         return torch.from_numpy(np.stack(list(pool.map(make, range(count))))).to(device)
 
 
+def slice_axis(geometry: Geometry) -> int:
+    """The array axis, of (k, j, i), nearest to superior-inferior."""
+    towards_superior = np.abs(geometry.direction_matrix[2])
+    # i, j, k to k, j, i: of equally near axes, the slowest.
+    return int(np.argmax(np.round(towards_superior[::-1], 6)))
+
+
 def _slices(ct: Volume) -> tuple[int, tuple[float, float]]:
     """The array axis nearest to superior-inferior; spacing of a slice's rows and columns, mm."""
-    towards_superior = np.abs(ct.geometry.direction_matrix[2])
-    # i, j, k to k, j, i: of equally near axes, the slowest.
-    axis = int(np.argmax(np.round(towards_superior[::-1], 6)))
+    axis = slice_axis(ct.geometry)
     rows, columns = np.delete(ct.geometry.spacing_mm[::-1], axis)
     return axis, (float(rows), float(columns))
 
