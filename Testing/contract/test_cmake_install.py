@@ -95,7 +95,7 @@ scanner = dataclasses.replace(parameters.scanner, spacing_mm=(4.0, 4.0, 6.0))
 case = simulate_case(dataclasses.replace(parameters, scanner=scanner), seed=1)
 options = RunOptions(None, "anatomical", "cpu")
 result = run_case(case.study("simulated"), load_package(), options, no_progress)
-print(sum(result.probabilities.values()), len(result.graph.regions))
+print(sum(result.probabilities.values()), len(result.regions))
 """
     out = run(
         sys.executable, "-c", ONLY_HERE + program + FROM_HERE, str(installed), cwd=installed.parent

@@ -9,7 +9,7 @@ import socket
 import sys
 
 import pytest
-from fakes import REPOSITORY
+from fakes import REPOSITORY, wait_until
 
 from REACTKDLib.errors import EnvironmentProblem
 
@@ -226,6 +226,23 @@ def test_the_panel_tells_of_a_failed_installation_and_works_on(widget, nodes, de
     before = slicer.mrmlScene.GetNumberOfNodes()
     panel.apply()
     assert slicer.mrmlScene.GetNumberOfNodes() > before, "the run was done"
+
+
+def test_a_broken_torch_ends_a_run_with_its_reason(widget, nodes, monkeypatch, tmp_path):
+    """It breaks in the worker process, never in Slicer; the panel works on."""
+    from REACTKDSlicer.worker_process import WorkerProcess
+
+    (tmp_path / "torch").mkdir()
+    code = "raise OSError('c10 cannot be loaded')"
+    (tmp_path / "torch" / "__init__.py").write_text(code, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    panel = widget.panel
+    panel.runs.worker = WorkerProcess()
+    panel.parameters.ct, panel.parameters.segmentation = nodes.ct, nodes.segmentation
+    panel.apply()
+    wait_until(lambda: not panel.runs.busy, 300)
+    assert "c10 cannot be loaded" in panel.ui.statusLabel.text
+    assert panel.ui.applyButton.enabled
 
 
 def test_a_model_package_from_a_folder_needs_no_network(widget, nodes, package_folder, monkeypatch):
