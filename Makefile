@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # No screen is needed: Slicer's views draw through EGL, Qt into memory.
 HEADLESS := env -u DISPLAY VTK_DEFAULT_OPENGL_WINDOW=vtkEGLRenderWindow QT_QPA_PLATFORM=offscreen
 
-.PHONY: setup demo demo-real test lint types bench model clean
+.PHONY: setup demo demo-real test lint types bench pictures model clean
 
 setup: $(READY)
 
@@ -36,6 +36,11 @@ types: $(READY)
 bench: $(READY)
 	$(BIN)/python Testing/benchmarks/pipeline.py
 	$(BIN)/python Testing/benchmarks/lowdose.py
+	$(HEADLESS) $(BIN)/python Testing/benchmarks/panel.py
+
+# Pictures of the panel in docs/pictures.
+pictures: $(READY)
+	$(HEADLESS) $(BIN)/python Testing/harness/panel_pictures.py docs/pictures
 
 # Trains the shipped model anew: about half an hour on two cores.
 model: $(READY)

@@ -17,7 +17,9 @@ REGION, SHARE = range(2)
 
 def prepare_changes_table(table: Any) -> None:
     """Let the regions' names have the room that the numbers leave."""
-    table.verticalHeader().hide()
+    rows = table.verticalHeader()
+    rows.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+    rows.hide()
     header = table.horizontalHeader()
     header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
     header.setSectionResizeMode(REGION, qt.QHeaderView.Stretch)

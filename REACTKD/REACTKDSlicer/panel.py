@@ -20,7 +20,12 @@ from REACTKDLib.types import RESEARCH_USE
 
 from .compare_view import CompareView
 from .context import context_from_slicer_application
-from .dependencies import InstallationDeclined, SlicerInstaller, ensure_dependencies
+from .dependencies import (
+    InstallationDeclined,
+    SlicerInstaller,
+    ensure_dependencies,
+    note_after_restart,
+)
 from .display_view import DisplayView
 from .logic import (
     Request,
@@ -32,6 +37,7 @@ from .logic import (
     validation,
 )
 from .parameters import MOST_PROBABLE, ReactKDParameters
+from .report_files import save_report
 from .results_view import ResultsView
 from .runs import Callbacks, FinishedRun, Runs
 from .segments_table import SegmentsTable
@@ -91,6 +97,7 @@ class Panel(VTKObservationMixin):
         ui.applyButton.connect("clicked()", self._on_apply_clicked)
         ui.totalSegmentatorButton.connect("clicked()", self._on_total_segmentator)
         ui.segmentEditorButton.connect("clicked()", self._on_segment_editor)
+        ui.reportButton.connect("clicked()", self._on_save_report)
         ui.logGroup.connect("contentsCollapsed(bool)", self._show_log)
         self._clear_result()
         scene = slicer.mrmlScene
@@ -104,6 +111,8 @@ class Panel(VTKObservationMixin):
         """Follow the scene's parameters; called when the module is shown."""
         self._entered = True
         self._connect_parameters()
+        if note := note_after_restart():
+            self._say(note)
 
     def exit(self) -> None:
         """Stop following the parameters; called when the module is left."""
@@ -351,6 +360,22 @@ class Panel(VTKObservationMixin):
     def _on_role_chosen(self, segment_id: str, role: str) -> None:
         if self.parameters is not None:
             self.parameters.choose_role(segment_id, role)
+
+    def _on_save_report(self) -> None:
+        assert self.results.shown is not None, "the button is there only with a result"
+        result = self.results.shown.result
+        file = qt.QFileDialog.getSaveFileName(
+            slicer.util.mainWindow(),
+            _("Save the report"),
+            "reactkd_report.html",
+            "HTML (*.html);;PDF (*.pdf);;CSV (*.csv)",
+        )
+        if not file:
+            return
+        titles = {m.name: m.title for m in self._package.modalities} if self._package else {}
+        with slicer.util.tryWithErrorDisplay(_("The report was not saved."), waitCursor=True):
+            save_report(result, titles, Path(file))
+            self._say(_("Saved: {file}").format(file=file))
 
     def _on_total_segmentator(self) -> None:
         slicer.util.selectModule("TotalSegmentator")

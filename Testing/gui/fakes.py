@@ -165,7 +165,10 @@ class FakeRunner:
             )
             for label, (role, kind) in enumerate((("liver", "parenchyma"), ("lesion", "lesion")), 1)
         )
-        shares = tuple(RegionShare(r.id, SHARES[r.id], 0.01, {}, 0.5) for r in regions)
+        shares = tuple(
+            RegionShare(r.id, SHARES[r.id], 0.01, dict.fromkeys(PROBABILITIES, 0.1), 0.5)
+            for r in regions
+        )
         attention = np.where(labels == 2, np.float32(3.0), np.float32(-0.5))
         features = np.eye(2)
         return CaseResult(
@@ -180,7 +183,7 @@ class FakeRunner:
             regions=regions,
             shares=shares,
             outside_share=0.05,
-            outside_logit_shares={},
+            outside_logit_shares=dict.fromkeys(PROBABILITIES, 0.0),
             contrast=1.3,
             reference_contrast=0.0,
             graph=RegionGraph(("liver", "lesion"), features, ()),

@@ -20,6 +20,7 @@ def test_views_of_the_layout_are_real_nodes(windowed):
     assert manager.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
     assert sorted(manager.sliceViewNames()) == ["Green", "Red", "Yellow"]
     red = manager.sliceWidget("Red")
+    assert red.sliceView().mrmlSliceNode() is red.mrmlSliceNode()
     assert red.mrmlSliceNode() is windowed.scene.GetNodeByID("vtkMRMLSliceNodeRed")
     assert red.mrmlSliceCompositeNode().GetLayoutName() == "Red"
     assert red.sliceOrientation == "Axial"
@@ -30,8 +31,8 @@ def test_views_of_the_layout_are_real_nodes(windowed):
     assert manager.threeDWidget(1) is None
     with pytest.raises(NotModelledError, match=r"qSlicerLayoutManager\.viewport"):
         manager.viewport()
-    with pytest.raises(NotModelledError, match=r"qMRMLSliceWidget\.sliceView"):
-        red.sliceView()
+    with pytest.raises(NotModelledError, match=r"qMRMLSliceWidget\.sliceController"):
+        red.sliceController()
 
 
 def test_a_layout_of_ones_own(windowed):

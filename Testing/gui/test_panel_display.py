@@ -217,6 +217,21 @@ def test_a_refused_what_if_says_why_and_leaves_the_original(shown, worker, runne
     assert shown.results.shown is not None
 
 
+@pytest.mark.parametrize("suffix", [".html", ".pdf", ".csv"])
+def test_the_report_is_saved_where_the_user_says(shown, monkeypatch, tmp_path, suffix):
+    import qt
+
+    file = tmp_path / f"report{suffix}"
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *arguments: str(file))
+    shown.ui.reportButton.click()
+    assert file.stat().st_size > 100
+    assert shown.ui.statusLabel.text == f"Saved: {file}"
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *arguments: "")
+    file.unlink()
+    shown.ui.reportButton.click()
+    assert not file.exists()
+
+
 def compare_with(ui, text):
     combo = ui.compareComboBox
     combo.setCurrentIndex([combo.itemText(n) for n in range(combo.count)].index(text))
