@@ -16,6 +16,7 @@ from REACTKDLib.model_package import ModelPackage, load_package, shipped_package
 from REACTKDLib.types import CaseResult, Segment, Study
 
 from .context import SceneContext
+from .parameter_sets import is_default
 from .parameters import MOST_PROBABLE, ReactKDParameters
 from .scene_nodes import CaseNodes, SceneStyle, show_case
 from .study_nodes import roles_of, study_from_nodes
@@ -133,7 +134,7 @@ def read_request(parameters: ReactKDParameters, scene: Any) -> Request:
     ReactKDError : as ``study_from_nodes`` and :func:`package_of`.
     """
     package = package_of(parameters.model_package)
-    name = _run_name(parameters.ct, scene)
+    name = run_name(parameters, scene)
     study = study_from_nodes(
         parameters.ct,
         parameters.segmentation,
@@ -182,11 +183,15 @@ def run_and_show(
     return show_result(request, result, context)
 
 
-def _run_name(ct: Any, scene: Any) -> str:
-    """Name of the run: the CT's, with its node ID where another volume has the same name."""
+def run_name(parameters: ReactKDParameters, scene: Any) -> str:
+    """Name of the run: the CT's, with its node ID where another volume has the same name, and with
+    the name of the parameters unless they are the module's own."""
+    ct = parameters.ct
     volumes = (
         scene.GetNthNodeByClass(n, "vtkMRMLVolumeNode")
         for n in range(scene.GetNumberOfNodesByClass("vtkMRMLVolumeNode"))
     )
     namesakes = [node for node in volumes if node.GetName() == ct.GetName()]
-    return str(ct.GetName()) if len(namesakes) == 1 else f"{ct.GetName()} ({ct.GetID()})"
+    name = str(ct.GetName()) if len(namesakes) == 1 else f"{ct.GetName()} ({ct.GetID()})"
+    node = parameters.parameterNode
+    return name if is_default(node) else f"{name} ({node.GetName()})"

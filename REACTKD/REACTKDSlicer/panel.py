@@ -18,7 +18,6 @@ from REACTKDLib.errors import InputError, ModelPackageError, ReactKDError
 from REACTKDLib.model_package import ModelPackage, shipped_packages
 from REACTKDLib.types import RESEARCH_USE
 
-from .compare_view import CompareView
 from .context import context_from_slicer_application
 from .dependencies import (
     InstallationDeclined,
@@ -26,23 +25,22 @@ from .dependencies import (
     ensure_dependencies,
     note_after_restart,
 )
-from .display_view import DisplayView
 from .logic import (
     Request,
     ShownCase,
     package_of,
     read_request,
+    run_name,
     show_result,
     stored_package_name,
     validation,
 )
+from .parameter_sets import new_parameter_node, parameter_nodes
 from .parameters import MOST_PROBABLE, ReactKDParameters
-from .report_files import save_report
-from .results_view import ResultsView
+from .result_panel import ResultPanel
 from .runs import Callbacks, FinishedRun, Runs
 from .segments_table import SegmentsTable
-from .stored_cases import run_of_ct, stored_case
-from .what_if_view import WhatIfView
+from .stored_cases import stored_case, stored_runs
 
 #: How often the elapsed time is shown anew, ms.
 _CLOCK_MS = 500
@@ -74,17 +72,14 @@ class Panel(VTKObservationMixin):
         self.parameters: ReactKDParameters | None = None
         self._make_parameters = make_parameters
         self._connection = 0
+        self._chosen_id = ""
         self._package: ModelPackage | None = None
         self._package_problem = ""
         self._shipped = shipped_packages()
         self._followed: Any = None
         self._updating = False
         self._entered = False
-        self.results = ResultsView(ui)
-        self.display = DisplayView(ui)
-        self.what_if = WhatIfView(ui, self.runs, self._read_again, self._adopt)
-        self.compare = CompareView(ui, self.runs, self._adopt)
-        self._with_result = (ui.displayGroup, ui.whatIfGroup, ui.compareGroup, ui.reportButton)
+        self.results = ResultPanel(ui, self.runs, self._read_again, self._say)
         self._segments = SegmentsTable(ui.segmentsTable, self._on_role_chosen)
         self._clock = qt.QTimer()
         self._clock.setInterval(_CLOCK_MS)
@@ -97,9 +92,9 @@ class Panel(VTKObservationMixin):
         ui.applyButton.connect("clicked()", self._on_apply_clicked)
         ui.totalSegmentatorButton.connect("clicked()", self._on_total_segmentator)
         ui.segmentEditorButton.connect("clicked()", self._on_segment_editor)
-        ui.reportButton.connect("clicked()", self._on_save_report)
+        ui.parametersComboBox.connect("currentIndexChanged(int)", self._on_parameters_chosen)
+        ui.newParametersButton.connect("clicked()", self._on_new_parameters)
         ui.logGroup.connect("contentsCollapsed(bool)", self._show_log)
-        self._clear_result()
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._on_scene_start_close)
         # After closing and after loading a scene; late, so that the selectors know its nodes.
@@ -131,6 +126,7 @@ class Panel(VTKObservationMixin):
         self._updating = True
         try:
             self._load_package()
+            self._show_parameter_sets()
             self._show_models()
             self._show_targets()
         finally:
@@ -164,7 +160,7 @@ class Panel(VTKObservationMixin):
             return
         if self.runs.busy:
             self.runs.cancel()  # a what-if
-        self._clear_result()
+        self.results.clear()
         with slicer.util.tryWithErrorDisplay(_("REACTKD stopped."), waitCursor=True):
             try:
                 self.ensure()
@@ -220,38 +216,25 @@ class Panel(VTKObservationMixin):
                 problem = ""
         finally:
             self._end(problem)
-        self._show_result(shown, run)
+        self.results.show(shown, run, run.request.package)
 
     def _on_failed(self, error: ReactKDError) -> None:
         self._end(str(error))
         if not isinstance(error, InstallationDeclined):
             slicer.util.errorDisplay(str(error))
 
-    def _show_result(self, shown: ShownCase, run: FinishedRun | None) -> None:
-        self.results.show(shown, run.request.package if run else self._package)
-        self.display.show(shown.nodes)
-        self.what_if.show(shown, run)
-        self.compare.show(shown, run)
-        for group in self._with_result:
-            group.visible = True
-
-    def _clear_result(self) -> None:
-        """Show no result; the nodes in the scene stay."""
-        for view in (self.results, self.display, self.what_if, self.compare):
-            view.clear()
-        for group in self._with_result:
-            group.visible = False
-
     def _restore_result(self) -> None:
         """Show the result that a saved scene has of the chosen CT."""
         if self.results.shown is not None or self._request is not None or self.parameters is None:
             return
         context = context_from_slicer_application()
-        run = run_of_ct(context, self.parameters.ct) if self.parameters.ct else None
-        if run is None:
+        if self.parameters.ct is None:
+            return
+        run = run_name(self.parameters, context.scene)
+        if run not in stored_runs(context):
             return
         try:
-            self._show_result(ShownCase(*stored_case(context, run)), None)
+            self.results.show(ShownCase(*stored_case(context, run)), None, self._package)
         except InputError as error:
             self._say(str(error))
 
@@ -261,9 +244,6 @@ class Panel(VTKObservationMixin):
         assert self.results.shown is not None
         request = read_request(self.parameters, slicer.mrmlScene)
         return dataclasses.replace(request, target=self.results.shown.result.target)
-
-    def _adopt(self, shown: ShownCase) -> FinishedRun:
-        return self.runs.adopt(self._read_again(), shown.result)
 
     def _on_clock(self) -> None:
         self._show_stage()
@@ -281,13 +261,19 @@ class Panel(VTKObservationMixin):
 
     def _connect_parameters(self) -> None:
         if self.parameters is None:
-            self.parameters = self._make_parameters()
+            self.parameters = self._chosen_parameters()
             if not self.parameters.model_package and self._shipped:
                 self.parameters.model_package = stored_package_name(self._shipped[0])
             self._connection = self.parameters.connectGui(self.ui)
             self.addObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._on_modified)
         self.update()
         self._restore_result()
+
+    def _chosen_parameters(self) -> ReactKDParameters:
+        """Those that the user chose last, while the scene has them; else the module's own."""
+        default = self._make_parameters()
+        chosen = slicer.mrmlScene.GetNodeByID(self._chosen_id) if self._chosen_id else None
+        return default if chosen is None else ReactKDParameters(chosen)
 
     def _disconnect_parameters(self) -> None:
         if self.parameters is None:
@@ -310,6 +296,11 @@ class Panel(VTKObservationMixin):
             self._package = package_of(self.parameters.model_package)
         except ModelPackageError as error:
             self._package_problem = str(error)
+
+    def _show_parameter_sets(self) -> None:
+        items = [(node.GetName(), node.GetID()) for node in parameter_nodes()]
+        current = self.parameters.parameterNode.GetID() if self.parameters else ""
+        _fill(self.ui.parametersComboBox, items, current)
 
     def _show_models(self) -> None:
         stored = self.parameters.model_package if self.parameters else ""
@@ -351,31 +342,30 @@ class Panel(VTKObservationMixin):
         self.update()
 
     def _on_segmentation_edited(self, caller: Any, event: str) -> None:
-        self.what_if.segmentation_edited()
+        self.results.what_if.segmentation_edited()
 
     def _on_model_chosen(self, index: int) -> None:
         if not self._updating and self.parameters is not None and index >= 0:
             self.parameters.model_package = self.ui.modelComboBox.itemData(index)
 
+    def _on_parameters_chosen(self, index: int) -> None:
+        if not self._updating and self.parameters is not None and index >= 0:
+            self._chosen_id = self.ui.parametersComboBox.itemData(index)
+            self.results.clear()
+            self._disconnect_parameters()
+            self._connect_parameters()
+
+    def _on_new_parameters(self) -> None:
+        if self.parameters is not None:
+            node = new_parameter_node(self.parameters.parameterNode)
+            self.update()
+            self.ui.parametersComboBox.setCurrentIndex(
+                self.ui.parametersComboBox.findData(node.GetID())
+            )
+
     def _on_role_chosen(self, segment_id: str, role: str) -> None:
         if self.parameters is not None:
             self.parameters.choose_role(segment_id, role)
-
-    def _on_save_report(self) -> None:
-        assert self.results.shown is not None, "the button is there only with a result"
-        result = self.results.shown.result
-        file = qt.QFileDialog.getSaveFileName(
-            slicer.util.mainWindow(),
-            _("Save the report"),
-            "reactkd_report.html",
-            "HTML (*.html);;PDF (*.pdf);;CSV (*.csv)",
-        )
-        if not file:
-            return
-        titles = {m.name: m.title for m in self._package.modalities} if self._package else {}
-        with slicer.util.tryWithErrorDisplay(_("The report was not saved."), waitCursor=True):
-            save_report(result, titles, Path(file))
-            self._say(_("Saved: {file}").format(file=file))
 
     def _on_total_segmentator(self) -> None:
         slicer.util.selectModule("TotalSegmentator")
@@ -397,7 +387,7 @@ class Panel(VTKObservationMixin):
     def _on_scene_start_close(self, caller: Any, event: str) -> None:
         self.cancel()
         self._disconnect_parameters()
-        self._clear_result()
+        self.results.clear()
 
     def _on_scene_replaced(self, caller: Any, event: str) -> None:
         if self._entered:
@@ -407,7 +397,7 @@ class Panel(VTKObservationMixin):
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _on_node_removed(self, caller: Any, event: str, node: Any) -> None:
         if self.results.shows(node):
-            self._clear_result()
+            self.results.clear()
         if self._request is not None and node is self._request.ct:
             self.runs.cancel()
             self._end(_("Cancelled: the CT was removed from the scene."))

@@ -70,6 +70,7 @@ class ReactKDParameters:
     edge_similarity: Annotated[float, WithinRange(0.0, 1.0)] = 0.0
 
     if TYPE_CHECKING:  # what the decorator adds, as far as it is used
+        parameterNode: Any
 
         def __init__(self, parameter_node: Any) -> None: ...
 

@@ -61,10 +61,6 @@ class ResultsView:
         self.ui.resultsGroup.visible = False
         self._model.clear()
 
-    def shows(self, node: Any) -> bool:
-        """Whether a node is part of what is shown."""
-        return self.shown is not None and node in (self.shown.nodes.ct, self.shown.nodes.attention)
-
     def _fill_table(self, rows: tuple[result_text.RegionRow, ...]) -> None:
         headings = (
             (_("Region"), _("Name of the region")),

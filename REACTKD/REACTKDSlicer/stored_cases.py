@@ -28,15 +28,6 @@ def stored_runs(context: SceneContext) -> list[str]:
     return [n.GetAttribute(RUN_ATTRIBUTE) for n in texts if n.GetAttribute(ROLE_ATTRIBUTE) == ROLE]
 
 
-def run_of_ct(context: SceneContext, ct_node: Any) -> str | None:
-    """The run that was made on a CT node, if the scene has its result."""
-    for run in stored_runs(context):
-        document = _by_role(context, run)[ROLE]
-        if document.GetNodeReference(CT_REFERENCE) is ct_node:
-            return run
-    return None
-
-
 def stored_case(context: SceneContext, run: str) -> tuple[CaseResult, CaseNodes]:
     """The result of a run and the nodes that show it.
 

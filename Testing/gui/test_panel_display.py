@@ -186,7 +186,7 @@ def test_the_last_of_several_wishes_counts(shown, worker):
     wait_until(lambda: len(worker.jobs) == 2)
     tick(shown.ui, 1)
     tick(shown.ui, 0, on=False)
-    wait_until(lambda: shown.what_if._waiting)
+    wait_until(lambda: shown.results.what_if._waiting)
     worker.finish()  # the first, which nobody wants any more
     assert len(worker.jobs) == 3
     worker.finish()
@@ -297,6 +297,28 @@ def test_two_runs_side_by_side(beside):
     assert foreground(harness, "Yellow") is before.nodes.attention
     yellow = harness.scene.GetSingletonNode("Yellow", "vtkMRMLSliceCompositeNode")
     assert yellow.GetBackgroundVolumeID() == first.ct.GetID()
+
+
+def test_another_set_of_parameters_has_a_run_of_its_own(widget, nodes, worker, slicer_harness):
+    panel, ui = widget.panel, widget.panel.ui
+    choose(panel, nodes)
+    first = apply(panel)
+    ui.newParametersButton.click()
+    assert ui.parametersComboBox.count == 2
+    assert panel.results.shown is None
+    assert ui.ctSelector.currentNode() is nodes.ct  # the values are the same
+    ui.targetComboBox.setCurrentIndex(1)
+    second = apply(panel)
+    assert first.nodes.attention.GetScene() is not None
+    assert second.result.target == "well"
+    ui.parametersComboBox.setCurrentIndex(0)
+    assert panel.parameters.target_class == ""
+    assert panel.results.shown.nodes.attention is first.nodes.attention
+    assert f"run: {second.nodes.run}" in [
+        ui.compareComboBox.itemText(n) for n in range(ui.compareComboBox.count)
+    ]
+    slicer_harness.scene.Clear(False)
+    assert ui.parametersComboBox.count == 1
 
 
 def test_a_saved_scene_gives_the_result_back(shown, worker, slicer_harness, tmp_path):
