@@ -1,4 +1,4 @@
-"""The command line: ``reactkd predict | info | demo | scene``.
+"""The command line: ``reactkd predict | info | demo | scene | report``.
 
 Exit codes: 0 done; 1 unexpected error; 2 wrong option; 3 unusable input; 4 unusable model package;
 5 output exists or cannot be written; 6 a library, device or download is not available;
@@ -113,6 +113,14 @@ def _parser() -> argparse.ArgumentParser:
     scene.add_argument("--ct", type=Path, help="the CT, if it is not where it was")
     scene.add_argument("--series", metavar="UID", help="DICOM series, if the folder has several")
     scene.add_argument("--overwrite", action="store_true", help="replace an earlier scene")
+
+    report = commands.add_parser(
+        "report", parents=[common], help="write a result as one HTML page, to read or print"
+    )
+    report.set_defaults(run=_report)
+    report.add_argument("result", type=Path, help="result folder; with pictures if it has a scene")
+    report.add_argument("--output", type=Path, required=True, help="new file, .html")
+    report.add_argument("--overwrite", action="store_true", help="replace an earlier file")
     return parser
 
 
@@ -316,6 +324,35 @@ def _draw(result: Path, ct: Path, series: str | None, log: _Log) -> None:
             f"The scene could not be drawn: {reason[-1]}", "The result is complete."
         )
     log.say(f"Scene and pictures: {result / SCENE}", scene=str(result / SCENE))
+
+
+def _report(options: argparse.Namespace, log: _Log) -> None:
+    if options.output.suffix.lower() not in (".html", ".htm"):
+        raise OptionError(
+            f"The report is HTML, but --output is {options.output.name!r}.",
+            "Give a name that ends in .html; a browser prints it as PDF.",
+        )
+    from .case_report import pictures_of_scene, write_case_report
+    from .report import read_result
+
+    case = read_result(options.result)
+    write_case_report(
+        options.output,
+        case,
+        pictures_of_scene(options.result / SCENE),
+        _modality_titles(case),
+        overwrite=options.overwrite,
+    )
+    log.say(f"Report: {options.output}", output=str(options.output))
+
+
+def _modality_titles(case: CaseResult) -> dict[str, str]:
+    """Titles of the modalities, where the model of a result is here."""
+    name = case.provenance.get("model", {}).get("name")
+    for folder in shipped_packages():
+        if folder.name == name:
+            return {m.name: m.title for m in load_package(folder).modalities}
+    return {}
 
 
 if __name__ == "__main__":

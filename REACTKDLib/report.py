@@ -8,7 +8,6 @@ Files: ``result.json`` (schema in ``Resources/Schemas/result-1.json``), ``region
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ import numpy as np
 from .errors import InputError, OutputError
 from .geometry import geometry_from_image, image_from_array
 from .palette import region_colors
+from .region_csv import write_region_csv
 from .types import (
     RESEARCH_USE,
     CaseResult,
@@ -65,7 +65,7 @@ def write_result(case: CaseResult, folder: Path | str, *, overwrite: bool = Fals
             pool.submit(_write_image, partial / REGIONS, labels, metadata),
         ]
         _write_json(partial / RESULT, result_document(case))
-        _write_csv(partial / CSV, case)
+        write_region_csv(partial / CSV, case)
         _write_json(partial / GRAPH, graph_document(case))
         _write_json(partial / PROVENANCE, case.provenance)
         for image in images:
@@ -335,49 +335,6 @@ def _read_image(path: Path, name: str) -> Volume:
 def _write_json(path: Path, document: Mapping[str, Any]) -> None:
     text = json.dumps(dict(document), indent=1, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def _write_csv(path: Path, case: CaseResult) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(
-            [
-                "id",
-                "name",
-                "kind",
-                "volume_ml",
-                "centroid_r_mm",
-                "centroid_a_mm",
-                "centroid_s_mm",
-                "mean_hu",
-                "sd_hu",
-                "longest_diameter_mm",
-                "share",
-                "share_per_ml",
-                "attention",
-            ]
-            + [f"logit_share_{c.name}" for c in case.classes]
-        )
-        for region, share in zip(case.regions, case.shares, strict=True):
-            diameter = region.longest_diameter_mm
-            numbers = [
-                region.volume_ml,
-                *region.centroid_ras,
-                region.mean_hu,
-                region.sd_hu,
-                "" if diameter is None else diameter,
-                share.share,
-                share.share_per_ml,
-                share.attention,
-                *(share.logit_shares[c.name] for c in case.classes),
-            ]
-            texts = [_spreadsheet_text(t) for t in (region.id, region.name, region.kind)]
-            writer.writerow(texts + [n if n == "" else f"{n:.6g}" for n in numbers])
-
-
-def _spreadsheet_text(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def _segment_metadata(case: CaseResult) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -59,25 +60,30 @@ def _frame_slice(view: View, bounds: np.ndarray, point: Vector) -> None:
     node.JumpSliceByCentering(*bounds.mean(axis=0))
     node.JumpSliceByOffsetting(*point)
     width, height = view.size
-    across, up, _ = np.abs(_slice_axes(view).T) @ (bounds[1] - bounds[0])
+    across, up, _ = np.abs(_slice_axes(node).T) @ (bounds[1] - bounds[0])
     mm_per_pixel = max(across / width, up / height) / _FILL
     node.SetFieldOfView(mm_per_pixel * width, mm_per_pixel * height, node.GetFieldOfView()[2])
     node.UpdateMatrices()
     node.SetRulerType(node.RulerTypeThin)
 
 
-def _slice_axes(view: View) -> np.ndarray:
+def _slice_axes(node: Any) -> np.ndarray:
     """Unit vectors, RAS, in columns: to the right in the picture, up, and the slice's normal."""
-    matrix = view.node.GetSliceToRAS()
+    matrix = node.GetSliceToRAS()
     return np.array([[matrix.GetElement(r, c) for c in range(3)] for r in range(3)])
 
 
-def _slice_labels(view: View) -> list[Label]:
-    right, up, normal = _slice_axes(view).T
-    offset = view.node.GetSliceOffset()
+def slice_title(node: Any) -> str:
+    """Orientation and depth of a vtkMRMLSliceNode: ``Axial   S 12.5 mm``."""
+    _, _, normal = _slice_axes(node).T
+    offset = node.GetSliceOffset()
     side = _letter(normal if offset >= 0 else -normal)
-    title = f"{view.node.GetOrientation()}   {side} {abs(offset):.1f} mm"
-    return [_title(title), *_edge_letters(right, up)]
+    return f"{node.GetOrientation()}   {side} {abs(offset):.1f} mm"
+
+
+def _slice_labels(view: View) -> list[Label]:
+    right, up, _ = _slice_axes(view.node).T
+    return [_title(slice_title(view.node)), *_edge_letters(right, up)]
 
 
 def _edge_letters(right: np.ndarray, up: np.ndarray) -> list[Label]:

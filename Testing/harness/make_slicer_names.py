@@ -32,6 +32,7 @@ STAND_INS = (
     "ctkSliderWidget",
     "qMRMLNodeComboBox",
     "qMRMLPlotWidget",
+    "qMRMLSliceView",
     "qMRMLSliceWidget",
     "qMRMLTableWidget",
     "qMRMLThreeDView",

@@ -1,8 +1,8 @@
 """Stand-ins for the layout manager, the view widgets and the main window.
 
 Layouts are real: ``vtkMRMLLayoutLogic`` makes the view nodes of a layout in the scene, and each
-slice view has a ``vtkMRMLSliceLogic``. The widgets only lead to them; nothing is drawn here. What
-would only redraw is written down in ``requests``.
+slice view has a ``vtkMRMLSliceLogic``. The widgets only lead to them; the views' render windows are
+small, and empty but for corner texts. What would only redraw is written down in ``requests``.
 """
 
 # ruff: noqa: N801 - the classes have Slicer's names
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import vtk
 from PySide6 import QtCore, QtWidgets
 
 from .errors import NotModelledError
@@ -30,12 +31,57 @@ class _ViewWidget(qMRMLWidget):
         return self._node
 
 
+class _View(QtWidgets.QWidget):
+    """The drawing part of a view: an off-screen render window that shows corner texts only."""
+
+    def __init__(self, node: Any, request: Callable[[str], None]) -> None:
+        super().__init__()
+        self._node, self._request = node, request
+        self._annotation, self._window = vtk.vtkCornerAnnotation(), None
+
+    def _actors(self) -> list[Any]:
+        return [self._annotation]
+
+    def renderWindow(self) -> Any:
+        """Made when first asked for: it needs OpenGL."""
+        if self._window is None:
+            renderer = vtk.vtkRenderer()
+            for actor in self._actors():
+                renderer.AddViewProp(actor)
+            self._window = vtk.vtkRenderWindow()
+            self._window.SetOffScreenRendering(1)
+            self._window.SetSize(240, 160)
+            self._window.AddRenderer(renderer)
+        return self._window
+
+    def cornerAnnotation(self) -> Any:
+        return self._annotation
+
+    def forceRender(self) -> None:
+        self._request(f"forceRender {self._node.GetLayoutName()}")
+        self.renderWindow().Render()
+
+
+class qMRMLSliceView(_View):
+    """The drawing part of a slice view, with the corner texts of Slicer's Data Probe."""
+
+    def __init__(self, node: Any, request: Callable[[str], None]) -> None:
+        super().__init__(node, request)
+        self.overlay = vtk.vtkCornerAnnotation()
+
+    def _actors(self) -> list[Any]:
+        return [self._annotation, self.overlay]
+
+    def mrmlSliceNode(self) -> Any:
+        return self._node
+
+
 class qMRMLSliceWidget(_ViewWidget):
     """A slice view: its node, its composite node and its logic are real."""
 
-    def __init__(self, node: Any, logic: Any) -> None:
+    def __init__(self, node: Any, logic: Any, request: Callable[[str], None]) -> None:
         super().__init__(node)
-        self._logic = logic
+        self._logic, self._view = logic, qMRMLSliceView(node, request)
 
     def mrmlSliceNode(self) -> Any:
         return self._node
@@ -45,6 +91,12 @@ class qMRMLSliceWidget(_ViewWidget):
 
     def sliceLogic(self) -> Any:
         return self._logic
+
+    def sliceView(self) -> Any:
+        return self._view
+
+    def overlayCornerAnnotation(self) -> Any:
+        return self._view.overlay
 
     def fitSliceToBackground(self) -> None:
         self._logic.FitSliceToBackground()
@@ -57,21 +109,14 @@ class qMRMLSliceWidget(_ViewWidget):
     )
 
 
-class qMRMLThreeDView(QtWidgets.QWidget):
-    """The drawing part of a 3D view, without a renderer."""
-
-    def __init__(self, node: Any, request: Callable[[str], None]) -> None:
-        super().__init__()
-        self._node, self._request = node, request
+class qMRMLThreeDView(_View):
+    """The drawing part of a 3D view."""
 
     def mrmlViewNode(self) -> Any:
         return self._node
 
     def resetFocalPoint(self) -> None:
         self._request(f"resetFocalPoint {self._node.GetLayoutName()}")
-
-    def forceRender(self) -> None:
-        self._request(f"forceRender {self._node.GetLayoutName()}")
 
 
 class qMRMLThreeDWidget(_ViewWidget):
@@ -138,7 +183,15 @@ class qSlicerLayoutManager(QtCore.QObject):
         if self._node.GetViewArrangement() != self._shown:
             self._shown = self._node.GetViewArrangement()
             self._slice_widgets()  # Slicer's views, and so their logics, are there at once
+            self._map_views()
             self.layoutChanged.emit(self._shown)
+
+    def _map_views(self) -> None:
+        """Each view node knows whether the layout shows it."""
+        shown = self._logic.GetViewNodes()
+        for n in range(self._scene.GetNumberOfNodesByClass("vtkMRMLAbstractViewNode")):
+            node = self._scene.GetNthNodeByClass(n, "vtkMRMLAbstractViewNode")
+            node.SetMappedInLayout(int(shown.IsItemPresent(node) > 0))
 
     def close(self) -> None:
         """Let go of the scene; for the harness."""
@@ -217,7 +270,7 @@ class qSlicerLayoutManager(QtCore.QObject):
     def _make_widget(self, node: Any) -> _ViewWidget:
         class_name = node.GetClassName()
         if class_name == "vtkMRMLSliceNode":
-            return qMRMLSliceWidget(node, self._slice_logic(node))
+            return qMRMLSliceWidget(node, self._slice_logic(node), self.requests.append)
         if class_name == "vtkMRMLViewNode":
             return qMRMLThreeDWidget(node, self.requests.append)
         return _SIMPLE_WIDGETS[class_name](node)
@@ -274,6 +327,7 @@ class qSlicerMainWindow(QtWidgets.QMainWindow):
 
 
 CLASSES: dict[str, type] = {
+    "qMRMLSliceView": qMRMLSliceView,
     "qMRMLSliceWidget": qMRMLSliceWidget,
     "qMRMLThreeDWidget": qMRMLThreeDWidget,
     "qSlicerLayoutManager": qSlicerLayoutManager,
