@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 
+import numpy as np
 import pytest
 from fakes import REPOSITORY, wait_until
 
@@ -230,7 +231,12 @@ def test_the_panel_tells_of_a_failed_installation_and_works_on(widget, nodes, de
 
 def test_a_broken_torch_ends_a_run_with_its_reason(widget, nodes, monkeypatch, tmp_path):
     """It breaks in the worker process, never in Slicer; the panel works on."""
+    import slicer
     from REACTKDSlicer.worker_process import WorkerProcess
+
+    hu = slicer.util.arrayFromVolume(nodes.ct)
+    hu[:] = 60 + 20 * np.sin(np.arange(hu.size)).reshape(hu.shape)  # like a liver
+    hu[0] = -900
 
     (tmp_path / "torch").mkdir()
     code = "raise OSError('c10 cannot be loaded')"
