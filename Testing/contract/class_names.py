@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import enum
 import functools
-from typing import Any
 
 from harness import ctk_widgets
-from harness.surface import QT_LIBRARIES, qt_class, slicer_names, surface_of
+from harness.surface import qt_class, slicer_names, surface_of
 from PySide6 import QtCore
+from qt_classes import QtClass, qt_classes
 
 #: Classes and signals of Qt 6 that Qt 5.15 lacks; code must run on both.
 QT6_ONLY = {
@@ -29,16 +29,16 @@ def problem_of_class(name: str) -> str:
         return f"{name} cannot be checked: add it to STAND_INS of make_slicer_names.py"
     if name in QT6_ONLY:
         return f"{name} is not in Qt 5"
-    return "" if qt_class(name) is not None else f"there is no class {name}"
+    return "" if name in qt_classes() else f"there is no class {name}"
 
 
 def has_property(class_name: str, name: str) -> bool:
     """Whether a class that exists has a property."""
     surface = surface_of(class_name)
     if surface is None:
-        return _meta(class_name).indexOfProperty(name) >= 0
+        return name in _qt(class_name).properties
     own = surface.properties | surface.read_only
-    return name in own or _meta(surface.qt_base).indexOfProperty(name) >= 0
+    return name in own or name in _qt(surface.qt_base).properties
 
 
 def has_attribute(class_name: str, name: str) -> bool:
@@ -48,7 +48,7 @@ def has_attribute(class_name: str, name: str) -> bool:
     return (
         name in _OF_EVERY_OBJECT
         or (surface is not None and name in surface.names)
-        or _meta(qt_name).indexOfProperty(name) >= 0
+        or name in _qt(qt_name).properties
         or hasattr(qt_class(qt_name), name)
     )
 
@@ -59,16 +59,16 @@ def has_signal(class_name: str, signature: str) -> bool:
     if normal in QT6_ONLY:
         return False
     if surface is None:
-        return _meta(class_name).indexOfSignal(normal) >= 0
-    return normal in surface.signals or _meta(surface.qt_base).indexOfSignal(normal) >= 0
+        return normal in _qt(class_name).signals
+    return normal in surface.signals or normal in _qt(surface.qt_base).signals
 
 
 def has_slot(class_name: str, signature: str) -> bool:
     """Whether a class that exists has a slot or invokable method with this signature."""
     surface, normal = surface_of(class_name), _normal(signature)
     if surface is None:
-        return _meta(class_name).indexOfMethod(normal) >= 0
-    return normal in surface.methods or _meta(surface.qt_base).indexOfMethod(normal) >= 0
+        return normal in _qt(class_name).methods
+    return normal in surface.methods or normal in _qt(surface.qt_base).methods
 
 
 def any_class_has_signal(signature: str) -> bool:
@@ -104,11 +104,8 @@ def problem_of_ctk_name(parts: list[str]) -> str:
     return "" if known else f"{parts[0]} has no {parts[1]}"
 
 
-@functools.cache
-def _meta(qt_name: str) -> Any:
-    class_ = qt_class(qt_name)
-    assert class_ is not None, qt_name
-    return class_.staticMetaObject
+def _qt(name: str) -> QtClass:
+    return qt_classes()[name]
 
 
 def _normal(signature: str) -> str:
@@ -118,14 +115,8 @@ def _normal(signature: str) -> str:
 @functools.cache
 def _all_signals() -> frozenset[str]:
     """The signals of all classes of Qt and of the classes that the harness models."""
-    found = {s for entry in slicer_names()["classes"].values() for s in entry.get("signals", ())}
-    for library in QT_LIBRARIES:
-        for name in dir(library):
-            meta = getattr(getattr(library, name), "staticMetaObject", None)
-            methods = (meta.method(n) for n in range(meta.methodCount())) if meta else ()
-            found |= {
-                bytes(m.methodSignature().data()).decode()
-                for m in methods
-                if m.methodType() == QtCore.QMetaMethod.MethodType.Signal
-            }
-    return frozenset(found)
+    modelled = slicer_names()["classes"].values()
+    return frozenset().union(
+        *(entry.get("signals", ()) for entry in modelled),
+        *(each.signals for each in qt_classes().values()),
+    )

@@ -117,7 +117,9 @@ def qt_signature(qt_object: QtCore.QObject, signature: str) -> str:
         if meta.indexOfSignal(known) < 0:
             raise NotModelledError(f"signal {normal} of {surface.class_name}")
         return known
-    of_qt = meta if surface is None else qt_class(surface.qt_base).staticMetaObject
+    of_qt = meta
+    while surface is not None and of_qt.className() != surface.qt_base:
+        of_qt = of_qt.superClass()  # a class's own staticMetaObject may be a deleted one
     if of_qt.indexOfSignal(normal) < 0:
         raise ValueError(f"{meta.className()} has no signal {signature!r}")
     return normal
