@@ -31,17 +31,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    supervise = commands.add_parser(
-        "supervise", help="simulate a cohort, train the student on its labels, write its package"
-    )
-    supervise.add_argument("--config", type=Path, required=True, help="JSON configuration")
-    supervise.add_argument(
-        "--work", type=Path, required=True, help="folder for tensors and checkpoints"
-    )
-    supervise.add_argument("--package", type=Path, required=True, help="model package to write")
-    supervise.add_argument("--workers", type=int, default=2, help="processes that simulate")
-    supervise.set_defaults(run=_supervise)
-
     simulate = commands.add_parser(
         "simulate", help="simulate cases as files, with a manifest and their truth"
     )
@@ -119,15 +108,6 @@ def _part(text: str) -> tuple[int, int]:
     if not (number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
         raise argparse.ArgumentTypeError(f"{text!r} is not K/N with K from 1 to N")
     return int(number) - 1, int(parts)
-
-
-def _supervise(options: argparse.Namespace) -> None:
-    from .configuration import read_configuration
-    from .reference_run import run
-
-    options.work.mkdir(parents=True, exist_ok=True)
-    configuration = read_configuration(options.config)
-    print(run(configuration, options.work, options.package, options.workers).card)
 
 
 def _simulate(options: argparse.Namespace) -> None:

@@ -188,8 +188,8 @@ Inputs: {inputs}, and a segmentation with the roles {roles}.
 
 ## Training data
 
-{attribution} {len(part.train)} cases trained this network, {len(part.selection)} chose the epoch
-and calibrated it, {len(part.test)} tested it; no patient is on two sides.
+{attribution} {len(part.train)} cases trained this network, {len(part.selection)} selected and
+calibrated it, {len(part.test)} tested it; no patient is on two sides.
 
 ## Training
 

@@ -15,8 +15,8 @@ from REACTKDLib.networks.student import Student
 from .evaluation.calibration import cautious_temperature
 from .evaluation.conformal import COVERAGE, calibrate_sets
 from .export import TrainedModalitySet
+from .measure import views
 from .prepare import PreparedCase
-from .student import head_logits, pooled_features
 
 #: Least standard deviation of a pooled feature, in parts of the channels' root mean square.
 _LEAST_SPREAD = 0.25
@@ -53,6 +53,24 @@ def calibrate(
             prediction_set_coverage=COVERAGE,
         ),
     )
+
+
+def pooled_features(
+    student: Student,
+    cases: Sequence[PreparedCase],
+    spec: ModelSpec,
+    names: tuple[str, ...],
+    device: torch.device,
+) -> np.ndarray:
+    """Pooled features of every case with the modalities ``names``, (cases, channels), float64."""
+    found = views(student, cases, names, spec, device)
+    return np.stack([view.pooled[0].double().cpu().numpy() for _, view in found])
+
+
+def head_logits(student: Student, pooled: np.ndarray) -> np.ndarray:
+    """Logits (cases, classes) of pooled features, float64."""
+    weight, bias = (p.detach().double().cpu().numpy() for p in student.head.parameters())
+    return pooled @ weight.T + bias
 
 
 def training_ranges(train: Sequence[PreparedCase]) -> TrainingRanges:

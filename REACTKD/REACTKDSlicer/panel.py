@@ -54,7 +54,7 @@ class Panel(VTKObservationMixin):
     ui : the widgets by name, as ``slicer.util.childWidgetVariables`` gives them.
     make_parameters : gives the scene's parameters, made if they are absent.
     runs : where runs are done.
-    ensure : makes the packages available that a run needs.
+    ensure : makes the packages available that a run needs; whether it installed any.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Panel(VTKObservationMixin):
         ui: Any,
         make_parameters: Callable[[], ReactKDParameters],
         runs: Runs | None = None,
-        ensure: Callable[[], None] = lambda: ensure_dependencies(SlicerInstaller()),
+        ensure: Callable[[], bool] = lambda: ensure_dependencies(SlicerInstaller()),
     ) -> None:
         super().__init__()
         self.ui = ui
@@ -163,7 +163,8 @@ class Panel(VTKObservationMixin):
         self.results.clear()
         with slicer.util.tryWithErrorDisplay(_("REACTKD stopped."), waitCursor=True):
             try:
-                self.ensure()
+                if self.ensure():
+                    self.runs.close()  # a worker that runs does not see what was installed
                 request = read_request(parameters, slicer.mrmlScene)
                 self._begin(request)
                 self.runs.start(

@@ -67,7 +67,7 @@ def measure(harness: Any) -> None:
     widget = harness.load_module(REPOSITORY / "REACTKD" / "REACTKD.py")
     widget.parent.enter()
     panel, ui = widget.panel, widget.panel.ui
-    panel.ensure = lambda: None
+    panel.ensure = lambda: False
     nodes = add_study(big_study())
     ui.ctSelector.setCurrentNode(nodes.ct)
     ui.segmentationSelector.setCurrentNode(nodes.segmentation)

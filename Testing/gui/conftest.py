@@ -40,7 +40,7 @@ def worker(runner: FakeRunner) -> FakeWorker:
 def widget(slicer_harness: Harness, worker: FakeWorker, package_folder: Path) -> Any:
     """The module's widget, entered, with a fake worker, a fake package and nothing to install."""
     loaded = slicer_harness.load_module(MODULE)
-    loaded.panel.runs.worker, loaded.panel.ensure = worker, lambda: None
+    loaded.panel.runs.worker, loaded.panel.ensure = worker, lambda: False
     loaded.parent.enter()
     loaded.panel.parameters.model_package = str(package_folder)
     return loaded

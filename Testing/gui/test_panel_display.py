@@ -107,7 +107,7 @@ def test_the_layout_shows_chart_and_table(package_folder, runner, small_study):
         from REACTKDSlicer.sample_case import add_study
 
         widget = harness.load_module(MODULE)
-        widget.panel.runs.worker, widget.panel.ensure = FakeWorker(runner), lambda: None
+        widget.panel.runs.worker, widget.panel.ensure = FakeWorker(runner), lambda: False
         widget.parent.enter()
         widget.panel.parameters.model_package = str(package_folder)
         choose(widget.panel, add_study(small_study))
@@ -254,7 +254,7 @@ def beside(package_folder, runner, small_study):
         from REACTKDSlicer.sample_case import add_study
 
         widget, worker = harness.load_module(MODULE), FakeWorker(runner)
-        widget.panel.runs.worker, widget.panel.ensure = worker, lambda: None
+        widget.panel.runs.worker, widget.panel.ensure = worker, lambda: False
         widget.parent.enter()
         widget.panel.parameters.model_package = str(package_folder)
         yield widget.panel, [add_study(small_study) for _ in range(2)], worker, harness

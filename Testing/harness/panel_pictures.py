@@ -62,7 +62,7 @@ def main(folder: Path) -> None:
         widget = harness.load_module(REPOSITORY / "REACTKD" / "REACTKD.py")
         widget.parent.enter()
         panel, ui, host = widget.panel, widget.panel.ui, widget.parent._qt
-        panel.ensure = lambda: None
+        panel.ensure = lambda: False
         nodes = add_study(simulated_study())
         ui.ctSelector.setCurrentNode(nodes.ct)
         ui.segmentationSelector.setCurrentNode(nodes.segmentation)

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 from phantoms import CT_GRID, Ellipsoid, grid_around, voxel_centres_ras
-from random_models import SHIPPED_CONFIGURATION, specification
+from random_models import shipped_specification, specification
 from torch import nn
 
 from REACTKDLib.geometry import Geometry
 from REACTKDLib.model_package import NetworkSpec, spec_from_section
 from REACTKDLib.networks.student import Student
 from REACTKDLib.normalise import feature_geometry, occupancy, to_feature_grid
-from training.configuration import read_configuration
 
 GRID = Geometry((16, 12, 8), (2.5, 3.0, 5.0), (-11.0, 4.0, 30.0))
 STRIDES = [((1, 2, 2), (2, 2, 2)), ((2, 2, 2),), ((1, 2, 2), (1, 2, 2)), ((1, 3, 3), (2, 1, 2))]
@@ -64,7 +63,7 @@ def spec_stride(strides: tuple[tuple[int, int, int], ...]) -> tuple[int, int, in
 
 
 def test_the_shipped_models_cells_are_small_enough_to_point_at_something():
-    spec = read_configuration(SHIPPED_CONFIGURATION).spec
+    spec = spec_from_section(shipped_specification())
     cells = feature_geometry(
         Geometry((64, 64, 64), spec.grid.spacing_mm, (0, 0, 0)), spec.network.total_stride
     )

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from images import LIVER_RULES, OBLIQUE, ct_array, label_array, rotation, write_dicom, write_image
+from random_models import shipped_specification
 
 from REACTKDLib.errors import InputError, OptionError, OutputError
 from REACTKDLib.geometry import Geometry
-from REACTKDLib.model_package import ModelSpec
+from REACTKDLib.model_package import ModelSpec, spec_from_section
 from REACTKDLib.read import read_study
 from REACTKDLib.read_image import read_geometry
 from REACTKDLib.types import ClassInfo
-from training.configuration import read_configuration
 from training.label_schema import GRADE3, SCHEMAS, LabelSchema, read_label_schema
 from training.manifest import (
     Cohort,
@@ -30,7 +30,6 @@ from training.manifest_check import boxes_overlap
 
 FAR = Geometry((6, 5, 4), (2.0, 2.0, 3.0), (900.0, 0.0, 0.0))
 PET_GRID = Geometry((5, 6, 7), (4.0, 4.0, 4.0), (-40.0, 40.0, -130.0))
-CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
 
 
 @pytest.fixture
@@ -144,7 +143,7 @@ def test_problems_between_cases(folder):
 
 
 def test_a_model_to_come_is_compared(folder):
-    spec: ModelSpec = read_configuration(CONFIGS / "hcc_grade3.json").spec
+    spec: ModelSpec = spec_from_section(shipped_specification())
     good = write_csv(folder / "good.csv", [row("p1"), row("p2", "poor")])
     assert len(read_manifest(good, GRADE3, spec=spec).cases) == 2
     rows = [row("p1", segmentation="", mask_spleen="p1/seg.nii.gz"), row("p2", "poor")]

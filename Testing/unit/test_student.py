@@ -7,13 +7,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from random_models import SHIPPED_CONFIGURATION, specification
+from random_models import shipped_specification, specification
 from scipy import ndimage
 
 from REACTKDLib.model_package import spec_from_section
 from REACTKDLib.networks.cbam3d import CBAM3D
 from REACTKDLib.networks.student import Student, pool
-from training.configuration import read_configuration
 
 SPEC = spec_from_section(specification())
 MODALITIES = ("ct", "pet_fdg", "pet_acetate")
@@ -106,7 +105,7 @@ def test_weighted_pooling_reads_only_where_the_weights_are():
 
 
 def test_the_shipped_network_is_small():
-    spec = read_configuration(SHIPPED_CONFIGURATION).spec
+    spec = spec_from_section(shipped_specification())
     network = Student(spec.modality_names, len(spec.classes), spec.network)
     assert sum(p.numel() for p in network.parameters()) < 3_000_000
 
