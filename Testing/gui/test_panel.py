@@ -370,3 +370,12 @@ def test_reload_takes_the_packages_from_disk_again(widget, slicer_harness):
     new_widget.parent.enter()
     assert new_widget.panel.ui.statusLabel.text
     new_widget.cleanup()
+
+
+def test_the_panel_fits_a_small_screen_with_everything_open(widget, nodes):
+    """Its height scrolls in Slicer; its width must not."""
+    choose(widget.panel, nodes)
+    apply(widget.panel)
+    for name in ("inputs", "options", "log", "results", "display", "whatIf", "compare"):
+        getattr(widget.panel.ui, f"{name}Group").collapsed = False
+    assert widget.parent._qt.minimumSizeHint().width() <= 320

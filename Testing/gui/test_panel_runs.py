@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 from test_panel import apply, choose, node_names
 
@@ -126,15 +129,24 @@ def test_the_log_is_shown_on_demand(running, worker):
     worker.finish()
 
 
-def test_fifty_runs_leave_the_scene_as_one_does(widget, nodes, slicer_harness):
+def test_a_hundred_runs_leave_scene_and_memory_as_a_few_do(widget, nodes, slicer_harness):
+    import psutil
+
     choose(widget.panel, nodes)
-    apply(widget.panel)
-    scene = slicer_harness.scene
-    before = (scene.GetNumberOfNodes(), scene.GetSubjectHierarchyNode().GetNumberOfItems())
-    for _ in range(50):
+    scene, process = slicer_harness.scene, psutil.Process()
+
+    def state():
+        items = scene.GetSubjectHierarchyNode().GetNumberOfItems()
+        folders = len(list(Path(tempfile.gettempdir()).glob("REACTKD-run-*")))
+        return scene.GetNumberOfNodes(), items, folders
+
+    for _ in range(20):
         apply(widget.panel)
-    after = (scene.GetNumberOfNodes(), scene.GetSubjectHierarchyNode().GetNumberOfItems())
-    assert after == before
+    before, memory = state(), process.memory_info().rss
+    for _ in range(80):
+        apply(widget.panel)
+    assert state() == before
+    assert process.memory_info().rss - memory < 40e6  # half a megabyte a run
 
 
 def test_a_role_is_corrected_in_the_table_and_kept_in_the_scene(widget, nodes, runner):
