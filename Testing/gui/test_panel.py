@@ -326,14 +326,21 @@ def test_another_package_brings_its_own_classes(widget, tmp_path):
     ]
 
 
-def test_every_input_has_a_tooltip_and_stands_in_the_tab_order(widget):
-    ui = widget.panel.ui
-    inputs = [
-        *(ui.ctSelector, ui.segmentationSelector, ui.fdgSelector, ui.acetateSelector),
-        *(ui.modelComboBox, ui.modelFolderButton, ui.targetComboBox, ui.schemeComboBox),
-        *(ui.deviceComboBox, ui.applyButton, ui.regionTable, ui.opacitySlider),
-    ]
-    assert all(each.toolTip for each in inputs)
+def test_every_input_has_a_tooltip_and_the_tab_key_follows_the_eye(widget):
+    import xml.etree.ElementTree as ElementTree
+
+    from REACTKDLib.resources import resource_path
+
+    root = ElementTree.parse(resource_path("UI/REACTKD.ui")).getroot()
+    inputs = {
+        *("QComboBox", "QPushButton", "QToolButton", "QCheckBox", "QTableView", "QTableWidget"),
+        *("QPlainTextEdit", "ctkSliderWidget", "qMRMLNodeComboBox"),
+    }
+    named = [w.get("name") for w in root.iter("widget") if w.get("class") in inputs]
+    assert len(named) > 25
+    assert all(getattr(widget.panel.ui, name).toolTip for name in named)
+    order = [stop.text for stop in root.iter("tabstop")]
+    assert [name for name in order if name in named] == named
 
 
 def test_importing_the_module_imports_nothing_heavy(slicer_harness):
