@@ -53,7 +53,7 @@ def test_the_shipped_model_is_the_default(slicer_harness):
 def test_the_self_test_passes_with_the_shipped_model(slicer_harness):
     slicer_harness.load_module(MODULE)
     sys.modules["REACTKD"].REACTKDTest().runTest()
-    assert slicer_harness.scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 1
+    assert slicer_harness.scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 2
 
 
 def test_a_widget_without_parent_makes_its_own(slicer_harness):
