@@ -101,7 +101,8 @@ def add_legend(context: SceneContext, display: Any, title: str, largest: float) 
     """
     legend = context.colors_logic.AddDefaultColorLegendDisplayNode(display)
     legend.SetTitleText(title)
-    legend.SetLabelFormat("%.0f" if largest >= 100 else "%.2g")
+    # Padded to one width: text is as large as the longest label allows, and "8" would be huge.
+    legend.SetLabelFormat("%-4.0f" if largest >= 100 else "%-4.2g")
     legend.SetNumberOfLabels(5)
     legend.SetSize(0.05, 0.3)
     legend.SetPosition(0.97, 0.14)
