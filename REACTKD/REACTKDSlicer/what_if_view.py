@@ -49,6 +49,7 @@ class WhatIfView:
         self._run: FinishedRun | None = None
         self._waiting = self._filling = False
         self._edited = False
+        self._question = 0  # counts, so that an answer to an older one is not shown
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)
@@ -78,6 +79,7 @@ class WhatIfView:
         self._timer.stop()
         self._shown = self._run = None
         self._waiting = self._edited = False
+        self._question += 1
         self._fill(None, None)
 
     def reset(self) -> None:
@@ -108,7 +110,13 @@ class WhatIfView:
             self.reset()
             return
         self.ui.whatIfAnswerLabel.text = _("Asking the model…")
-        callbacks = Callbacks(lambda stage, done: None, self._on_done, self._on_failed)
+        self._question += 1
+        question = self._question
+        callbacks = Callbacks(
+            lambda stage, done: None,
+            lambda run: self._on_done(run, question),
+            lambda error: self._on_failed(error, question),
+        )
         try:
             if self._edited:
                 self._runs.start(self._read_again(), callbacks)
@@ -117,24 +125,25 @@ class WhatIfView:
                     self._run = self._adopt(shown)
                 self._runs.what_if(self._run, changes, callbacks)
         except ReactKDError as error:
-            self._on_failed(error)
+            self._on_failed(error, question)
 
     def _on_changed(self, *ignored: Any) -> None:
         if not self._filling and self._shown is not None:
             self._edited = False
             self._timer.start()
 
-    def _on_done(self, run: FinishedRun) -> None:
+    def _on_done(self, run: FinishedRun, question: int) -> None:
         shown = self._shown
-        if shown is not None and not self._waiting:
+        if shown is not None and question == self._question and not self._waiting:
             context = context_from_slicer_application()
             overlay = add_overlay(context, run.result, shown.nodes, WHAT_IF)
             show_in_place(context, shown.nodes, overlay)
             self._fill(shown.result, run.result)
         self._go_on()
 
-    def _on_failed(self, error: ReactKDError) -> None:
-        self.ui.whatIfAnswerLabel.text = str(error)
+    def _on_failed(self, error: ReactKDError, question: int) -> None:
+        if question == self._question:
+            self.ui.whatIfAnswerLabel.text = str(error)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -143,7 +152,7 @@ class WhatIfView:
 
     def _fill(self, before: CaseResult | None, after: CaseResult | None) -> None:
         """Rows and answer; ticks stay where there is an answer to them."""
-        ticked = self.changes.hidden if after is not None else ()
+        ticked = self.changes.hidden if after is not None and not self._edited else ()
         self._filling = True
         try:
             fill_changes_table(self.ui.whatIfTable, before, after, ticked)

@@ -194,6 +194,19 @@ def test_the_last_of_several_wishes_counts(shown, worker):
     assert what_if_rows(shown.ui)[1][2] != ""
 
 
+def test_an_answer_that_comes_after_the_reset_is_not_shown(shown, worker, slicer_harness):
+    scene, ui = slicer_harness.scene, shown.ui
+    before = scene.GetNumberOfNodes()
+    worker.holds = True
+    tick(ui, 0)
+    wait_until(lambda: len(worker.jobs) == 2)
+    ui.whatIfResetButton.click()
+    worker.finish()
+    assert scene.GetNumberOfNodes() == before
+    assert what_if_rows(ui)[0] == ["The lesion", "+1.50", "", ""]
+    assert ui.whatIfAnswerLabel.text == ""
+
+
 def test_editing_the_segmentation_runs_again_when_it_is_followed(shown, nodes, worker):
     segmentation = nodes.segmentation.GetSegmentation()
     edited = segmentation.SourceRepresentationModified
