@@ -113,8 +113,8 @@ def assert_same(case: CaseResult, plain: CaseResult, grid: Geometry) -> None:
 
 # Other grids. Linear interpolation of the phantom's smooth values errs by a few HU at edges, and a
 # segmentation cut into other voxels moves the box of the region of interest by less than a voxel.
-# The shipped model answers within this; another patient moves it more than ten times as far.
-TOLERANCE = 0.03
+# The shipped model answers within this; another patient moves it more than four times as far.
+TOLERANCE = 0.02
 #: A segmentation drawn in coarser voxels has another border: another lesion by a few percent.
 TOLERANCE_OF_BORDERS = 0.08
 
@@ -138,7 +138,7 @@ def test_another_patient_is_seen(axial, shipped_package):
     for other in (Phantom(lesion_hu=160), Phantom(lesions=())):
         case = run_case(other.study(AXIAL), shipped_package)
         difference = np.abs(probabilities(case) - probabilities(axial)).max()
-        assert difference > 10 * TOLERANCE
+        assert difference > 4 * TOLERANCE
 
 
 def test_the_same_patient_on_an_oblique_anisotropic_grid(axial, shipped_package):
