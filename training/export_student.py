@@ -241,8 +241,6 @@ def limits(study: Study) -> str:
         f"Lesions and {spec.pooling.lesion_margin_mm:g} mm around them have"
         f" {spec.pooling.lesion_weight:.0%} of the average pooling's weight, so the answer depends"
         " on what the segmentation calls a lesion.",
-        "CBAM's spatial attention is close to 0 or 1 in many cells: read it as a switch, not as a"
-        " measure.",
     ]
     if study.simulated:
         lines.insert(

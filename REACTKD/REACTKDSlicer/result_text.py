@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from slicer.i18n import tr as _
 
-from REACTKDLib.types import CaseResult, ClassInfo
+from REACTKDLib.case_report_words import likely_first, percent
+from REACTKDLib.types import CaseResult
 
 
 @dataclass(frozen=True)
@@ -38,22 +39,23 @@ class ChangeRow:
 
 
 def headline(result: CaseResult) -> str:
-    """The most probable class with its probability."""
+    """The most probable class with its probability, or that there is no answer."""
+    if result.abstains:
+        return _("The model abstains: it gives no answer for this case.")
     predicted = result.predicted
     return _("Most probable: {title} ({percent})").format(
-        title=predicted.title, percent=_percent(result.probabilities[predicted.name])
+        title=predicted.title, percent=percent(result.probabilities[predicted.name])
     )
 
 
 def other_classes(result: CaseResult) -> str:
-    """The other classes, the most probable first."""
-
-    def probability(info: ClassInfo) -> float:
-        return result.probabilities[info.name]
-
-    others = [c for c in result.classes if c is not result.predicted]
-    ranked = sorted(others, key=probability, reverse=True)
-    return ", ".join(f"{c.title} {_percent(probability(c))}" for c in ranked)
+    """The classes that the headline does not name, the most probable first."""
+    named = () if result.abstains else (result.predicted,)
+    return ", ".join(
+        f"{c.title} {percent(result.probabilities[c.name])}"
+        for c in likely_first(result)
+        if c not in named
+    )
 
 
 def set_line(result: CaseResult) -> str:
@@ -61,11 +63,13 @@ def set_line(result: CaseResult) -> str:
     possible = result.prediction_set
     if possible is None:
         return _("This model was not calibrated to name the classes that it cannot exclude.")
-    coverage = _percent(possible.coverage)
-    if result.abstains:
-        return _("The model abstains: at {coverage} coverage it can exclude no class.").format(
+    coverage = percent(possible.coverage)
+    if not possible.classes:
+        return _("At {coverage} coverage no class fits: unlike the calibration's cases.").format(
             coverage=coverage
         )
+    if result.abstains:
+        return _("At {coverage} coverage no class can be excluded.").format(coverage=coverage)
     titles = ", ".join(result.class_title(name) for name in possible.classes)
     return _("Cannot be excluded (at {coverage} coverage): {titles}").format(
         coverage=coverage, titles=titles
@@ -87,8 +91,8 @@ def change_rows(before: CaseResult, after: CaseResult | None) -> tuple[ChangeRow
 def what_if_line(before: CaseResult, after: CaseResult) -> str:
     """Every probability before and after."""
     return "; ".join(
-        f"{info.title}: {_percent(before.probabilities[info.name])} → "
-        f"{_percent(after.probabilities[info.name])}"
+        f"{info.title}: {percent(before.probabilities[info.name])} → "
+        f"{percent(after.probabilities[info.name])}"
         for info in before.classes
     )
 
@@ -123,8 +127,3 @@ def region_rows(result: CaseResult) -> tuple[RegionRow, ...]:
     ]
     rows.append(RegionRow(None, _("Outside all regions"), None, None, result.outside_share))
     return tuple(rows)
-
-
-def _percent(probability: float) -> str:
-    # No-break space: a number and its unit stay on one line.
-    return f"{100 * probability:.0f}\N{NO-BREAK SPACE}%"

@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from slicer.i18n import tr as _
 
 from REACTKDLib.errors import InputError
 from REACTKDLib.geometry import Geometry, geometry_from_ijk_to_ras
@@ -101,10 +100,9 @@ def roles_of(
         segments.append(Segment(number + 1, segment.GetName(), role or None))
     if not segments:
         raise InputError(
-            _("The segmentation {name} is empty.").format(name=repr(node.GetName())),
-            _("Segment the structures first."),
+            f"The segmentation {node.GetName()!r} is empty.", "Segment the structures first."
         )
-    check_required_roles(segments, rules, _("Say which segment it is, or add it."))
+    check_required_roles(segments, rules, "Say which segment it is, or add it.")
     return tuple(segments)
 
 
@@ -145,44 +143,58 @@ def segmentation_from_node(
     ------
     InputError : as :func:`study_from_nodes`; or nothing is segmented.
     """
-    import slicer
-    import vtk
-    from vtk.util.numpy_support import vtk_to_numpy
-
     order = {rule.name: n for n, rule in enumerate(rules)}
     used = sorted(
         (s for s in roles_of(node, rules, chosen) if s.role is not None),
         key=lambda segment: order[str(segment.role)],
     )
-    ids, values = vtk.vtkStringArray(), vtk.vtkIntArray()
-    segments: list[Segment] = []
-    for label, segment in enumerate(used, start=1):
-        ids.InsertNextValue(node.GetSegmentation().GetNthSegmentID(segment.label - 1))
-        values.InsertNextValue(label)
-        segments.append(dataclasses.replace(segment, label=label))
+    segments = tuple(dataclasses.replace(s, label=n) for n, s in enumerate(used, start=1))
     if len(segments) > np.iinfo(np.uint8).max:
         raise InputError(
             f"The segmentation {node.GetName()!r} has {len(segments)} segments with a role.",
             "Merge segments; at most 255 can be used.",
         )
-    image = slicer.vtkOrientedImageData()
-    # Later segments overwrite earlier ones.
-    merged = _with_labelmap(node, frame).GenerateMergedLabelmapForAllSegments(
-        image, slicer.vtkSegmentation.EXTENT_UNION_OF_EFFECTIVE_SEGMENTS, None, ids, values
+    ids = [node.GetSegmentation().GetNthSegmentID(s.label - 1) for s in used]
+    merged = merged_labels(
+        _with_labelmap(node, frame), {i: n for n, i in enumerate(ids, start=1)}, frame
     )
-    i0, i1, j0, j1, k0, k1 = image.GetExtent()
-    size = (i1 - i0 + 1, j1 - j0 + 1, k1 - k0 + 1)
-    if not merged or min(size) < 1 or image.GetScalarRange()[1] == 0:
+    if merged is None:
         raise InputError(
             f"The segments {', '.join(repr(s.name) for s in segments)} of {node.GetName()!r} are"
             " empty.",
             "Segment the structures first.",
         )
+    return Segmentation(merged.array, merged.geometry, segments)
+
+
+def merged_labels(node: Any, labels: Mapping[str, int], frame: Any) -> Volume | None:
+    """Some segments as one uint8 labelmap (k, j, i), as small as their common extent, in the
+    coordinate system of node ``frame``; None where they have no voxel.
+
+    ``labels`` : value by segment ID, 1 to 255. Where segments overlap, the later one counts.
+    """
+    import slicer
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    ids, values = vtk.vtkStringArray(), vtk.vtkIntArray()
+    for segment_id, value in labels.items():
+        ids.InsertNextValue(segment_id)
+        values.InsertNextValue(value)
+    image = slicer.vtkOrientedImageData()
+    # Later segments overwrite earlier ones.
+    merged = node.GenerateMergedLabelmapForAllSegments(
+        image, slicer.vtkSegmentation.EXTENT_UNION_OF_EFFECTIVE_SEGMENTS, None, ids, values
+    )
+    i0, i1, j0, j1, k0, k1 = image.GetExtent()
+    size = (i1 - i0 + 1, j1 - j0 + 1, k1 - k0 + 1)
+    if not merged or min(size) < 1 or image.GetScalarRange()[1] == 0:
+        return None
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
     lattice = _geometry(matrix, (1, 1, 1), node, frame)
-    labels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(size[::-1])
-    return Segmentation(labels.astype(np.uint8), lattice.crop((i0, j0, k0), size), tuple(segments))
+    array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(size[::-1])
+    return Volume(array.astype(np.uint8), lattice.crop((i0, j0, k0), size), node.GetName())
 
 
 def _geometry(ijk_to_ras: Any, size: tuple[int, int, int], node: Any, frame: Any) -> Geometry:

@@ -8,6 +8,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from REACTKDLib.dose import DOSES
 from REACTKDLib.errors import ReactKDError
 from REACTKDLib.types import CaseResult, WhatIf
 
@@ -20,9 +21,6 @@ from .runs import Callbacks, FinishedRun, Runs
 
 #: A moment, so that a user may tick several regions, ms.
 _DELAY_MS = 300
-
-#: Photons per ray of the doses that can be chosen, as in REACT-KD.
-_PHOTONS = (1e6, 5e4, 1e4, 1e3, 5e2)
 
 
 class WhatIfView:
@@ -55,7 +53,7 @@ class WhatIfView:
         self._timer.setInterval(_DELAY_MS)
         self._timer.connect("timeout()", self.start)
         ui.doseComboBox.addItem(_("as it is"), 0.0)
-        for photons in _PHOTONS:
+        for photons in DOSES.values():
             ui.doseComboBox.addItem(_("{photons:g} photons").format(photons=photons), photons)
         ui.doseComboBox.connect("currentIndexChanged(int)", self._on_changed)
         ui.whatIfTable.connect("itemChanged(QTableWidgetItem*)", self._on_changed)

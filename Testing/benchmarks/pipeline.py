@@ -20,20 +20,28 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 SIZE = (512, 512, 148)
 REPEATS = 5
 
 
-def make_input(folder: Path) -> None:
+def big_case() -> Any:
     """A simulated CT of 512x512x148 voxels (0.78x0.78x1.5 mm) with its segmentation."""
     from REACTKDLib.geometry import Geometry
-    from REACTKDLib.simulation import demo_parameters, simulate_case, write_case
+    from REACTKDLib.simulation import demo_parameters, simulate_case
 
     spacing = (0.78, 0.78, 1.5)
     origin = tuple(-(n - 1) / 2 * s for n, s in zip(SIZE, spacing, strict=True))
     grid = Geometry(SIZE, spacing, (origin[0], origin[1], origin[2]))
-    write_case(simulate_case(demo_parameters(), 20, pet=(), grid=grid), folder)
+    return simulate_case(demo_parameters(), 20, pet=(), grid=grid)
+
+
+def make_input(folder: Path) -> None:
+    """:func:`big_case` as files."""
+    from REACTKDLib.simulation import write_case
+
+    write_case(big_case(), folder)
 
 
 def run_reactkd(folder: Path, repeats: int) -> dict:

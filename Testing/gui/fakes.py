@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +38,6 @@ MODULE = REPOSITORY / "REACTKD" / "REACTKD.py"
 
 PROBABILITIES = {"well": 0.11, "moderate": 0.17, "poor": 0.72}
 SHARES = {"liver": -0.25, "lesion": 1.5}
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Let Qt's timers run until something has happened."""
-    import slicer
-
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        slicer.app.processEvents()
-        time.sleep(0.01)
 
 
 def write_fake_package(folder: Path) -> Path:

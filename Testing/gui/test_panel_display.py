@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from fakes import FakeWorker, wait_until
+from fakes import FakeWorker
+from harness.waiting import wait_until
 from test_panel import apply, choose
 
 
@@ -20,8 +21,7 @@ def composite(scene):
     return scene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
 
 
-def what_if_rows(ui):
-    table = ui.whatIfTable
+def table_texts(table):
     return [
         [table.item(row, column).text() for column in range(table.columnCount)]
         for row in range(table.rowCount)
@@ -54,8 +54,8 @@ def test_a_model_without_prediction_sets_says_so(shown):
     ("classes", "text"),
     [
         (("poor", "moderate"), "poorly differentiated, moderately differentiated"),
-        (("poor", "moderate", "well"), "The model abstains"),
-        ((), "The model abstains"),
+        (("poor", "moderate", "well"), "no class can be excluded"),
+        ((), "no class fits"),
     ],
 )
 def test_the_prediction_set_in_words(widget, nodes, runner, classes, text):
@@ -65,6 +65,9 @@ def test_the_prediction_set_in_words(widget, nodes, runner, classes, text):
     choose(widget.panel, nodes)
     apply(widget.panel)
     assert text in widget.panel.ui.setLabel.text
+    abstains = len(classes) in (0, 3)
+    assert ("The model abstains" in widget.panel.ui.headlineLabel.text) == abstains
+    assert ("poorly differentiated" in widget.panel.ui.otherClassesLabel.text) == abstains
     assert "90\N{NO-BREAK SPACE}%" in widget.panel.ui.setLabel.text
 
 
@@ -124,14 +127,17 @@ def test_the_layout_shows_chart_and_table(package_folder, runner, small_study):
 
 def test_a_hidden_region_is_asked_for_and_shown_beside_the_original(shown, worker, slicer_harness):
     ui = shown.ui
-    assert what_if_rows(ui) == [["The lesion", "+1.50", "", ""], ["The liver", "-0.25", "", ""]]
+    assert table_texts(ui.whatIfTable) == [
+        ["The lesion", "+1.50", "", ""],
+        ["The liver", "-0.25", "", ""],
+    ]
     tick(ui, 0)
     wait_until(lambda: len(worker.jobs) == 2)
     job = worker.jobs[-1]
     assert job.hidden == ("lesion",)
     assert job.original
     assert job.photons == 0
-    assert what_if_rows(ui) == [
+    assert table_texts(ui.whatIfTable) == [
         ["The lesion", "+1.50", "+0.30", "-1.20"],
         ["The liver", "-0.25", "-0.05", "+0.20"],
     ]
@@ -159,7 +165,7 @@ def test_taking_the_change_back_shows_the_original(shown, worker, slicer_harness
     wait_until(lambda: scene.GetNumberOfNodes() == before)
     attention = shown.results.shown.nodes.attention
     assert composite(scene).GetForegroundVolumeID() == attention.GetID()
-    assert what_if_rows(ui)[0] == ["The lesion", "+1.50", "", ""]
+    assert table_texts(ui.whatIfTable)[0] == ["The lesion", "+1.50", "", ""]
     assert len(worker.jobs) == 2
 
 
@@ -191,7 +197,7 @@ def test_the_last_of_several_wishes_counts(shown, worker):
     assert len(worker.jobs) == 3
     worker.finish()
     assert worker.jobs[-1].hidden == ("liver",)
-    assert what_if_rows(shown.ui)[1][2] != ""
+    assert table_texts(shown.ui.whatIfTable)[1][2] != ""
 
 
 def test_an_answer_that_comes_after_the_reset_is_not_shown(shown, worker, slicer_harness):
@@ -203,7 +209,7 @@ def test_an_answer_that_comes_after_the_reset_is_not_shown(shown, worker, slicer
     ui.whatIfResetButton.click()
     worker.finish()
     assert scene.GetNumberOfNodes() == before
-    assert what_if_rows(ui)[0] == ["The lesion", "+1.50", "", ""]
+    assert table_texts(ui.whatIfTable)[0] == ["The lesion", "+1.50", "", ""]
     assert ui.whatIfAnswerLabel.text == ""
 
 
@@ -217,7 +223,7 @@ def test_editing_the_segmentation_runs_again_when_it_is_followed(shown, nodes, w
     wait_until(lambda: len(worker.jobs) == 2)
     assert worker.jobs[-1].original == ""
     assert worker.jobs[-1].target == shown.results.shown.result.target
-    assert what_if_rows(shown.ui)[0][1:] == ["+1.50", "+1.50", "+0.00"]
+    assert table_texts(shown.ui.whatIfTable)[0][1:] == ["+1.50", "+1.50", "+0.00"]
 
 
 def test_a_refused_what_if_says_why_and_leaves_the_original(shown, worker, runner):
@@ -248,13 +254,6 @@ def test_the_report_is_saved_where_the_user_says(shown, monkeypatch, tmp_path, s
 def compare_with(ui, text):
     combo = ui.compareComboBox
     combo.setCurrentIndex([combo.itemText(n) for n in range(combo.count)].index(text))
-
-
-def table_texts(table):
-    return [
-        [table.item(row, column).text() for column in range(table.columnCount)]
-        for row in range(table.rowCount)
-    ]
 
 
 @pytest.fixture
@@ -357,4 +356,4 @@ def test_a_saved_scene_gives_the_result_back(shown, worker, slicer_harness, tmp_
     tick(panel.ui, 0)
     wait_until(lambda: len(worker.jobs) == 2)
     assert worker.jobs[-1].original
-    assert what_if_rows(panel.ui)[0][2] == "+0.30"
+    assert table_texts(panel.ui.whatIfTable)[0][2] == "+0.30"

@@ -6,7 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-from fakes import MODULE, wait_until
+from fakes import MODULE
+from harness.waiting import wait_until
 
 
 def test_apply_runs_the_pipeline(slicer_harness, simulated_study, random_package):

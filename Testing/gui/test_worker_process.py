@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from fakes import MODULE, wait_until
+from fakes import MODULE
+from harness.waiting import gone, wait_until
 
 from REACTKDLib.errors import EnvironmentProblem
 from REACTKDLib.worker import Job
@@ -26,15 +27,6 @@ def panel(slicer_harness, random_package, simulated_study):
     panel.ui.segmentationSelector.setCurrentNode(nodes.segmentation)
     yield panel
     widget.cleanup()
-
-
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return True
-    with open(f"/proc/{pid}/stat") as stat:  # a zombie is gone
-        return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
 
 
 def test_a_run_ends_with_its_result_and_the_next_takes_the_same_process(panel):

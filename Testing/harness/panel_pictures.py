@@ -7,8 +7,6 @@ Fonts and widgets are those of the machine's Qt, not of Slicer's.
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +14,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "Testing"), str(REPOSITORY / "REACTKD")]
 
 from harness import installed  # noqa: E402 - found by the line above
+from harness.waiting import wait_until  # noqa: E402
 
 #: Width of the panel, pixels: Slicer's default, and a small screen.
 WIDTHS = {"": 440, "_narrow": 320}
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """Let Qt's timers run until something has happened."""
-    import slicer
-
-    while not true():
-        slicer.app.processEvents()
-        time.sleep(0.01)
 
 
 def take(panel: Any, host: Any, folder: Path, name: str, groups: tuple[str, ...]) -> None:

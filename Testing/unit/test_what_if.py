@@ -7,6 +7,7 @@ import pytest
 from phantoms import CT_GRID, PET_GRID, PHANTOM, Phantom, voxel_centres_ras
 from random_models import specification_without_organ, write_random_package
 
+from REACTKDLib.dose import simulate_low_dose
 from REACTKDLib.errors import InputError, OptionError
 from REACTKDLib.pipeline import RunOptions, run_case
 from REACTKDLib.types import Segment, Segmentation, Study, WhatIf
@@ -111,6 +112,14 @@ def test_fewer_photons_more_noise(phantom_study, original, random_package):
 
     few, many = noise(1e5), noise(1e7)
     assert few / many == pytest.approx(10, rel=0.2)  # the square root of the dose
+
+
+def test_the_quicker_dose_has_the_noise_of_the_usual_one(phantom_study, original, random_package):
+    liver = phantom_study.segmentation.labels == 1
+    quick = changed_study(phantom_study, original, WhatIf(photons=1e5), random_package).ct
+    usual = simulate_low_dose(phantom_study.ct, 1e5, 0, method="image")
+    sd = [(ct.array - phantom_study.ct.array)[liver].std() for ct in (quick, usual)]
+    assert sd[0] == pytest.approx(sd[1], rel=0.05)
 
 
 def test_a_what_if_keeps_target_and_regions_and_its_shares_add_up(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
 import operator
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from REACTKDLib.errors import InputError, OutputError
+from REACTKDLib.atomic_file import atomic_file
+from REACTKDLib.errors import InputError
 
 from .bootstrap import Estimate
 
@@ -175,22 +173,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     ------
     OutputError : the file system refuses.
     """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}.",
-            "Free space on the disk, or choose another folder.",
-        ) from error
+    with atomic_file(path, overwrite=True) as partial:
+        partial.write_bytes(content)
 
 
 TABLE_HEADER = (
