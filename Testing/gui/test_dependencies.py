@@ -10,7 +10,8 @@ import sys
 
 import numpy as np
 import pytest
-from fakes import REPOSITORY, wait_until
+from fakes import REPOSITORY
+from harness.waiting import wait_until
 
 from REACTKDLib.errors import EnvironmentProblem
 
