@@ -127,23 +127,18 @@ def _values(study: Study, modality: str, lesion: np.ndarray, grid: Geometry) -> 
 
 
 def cohort_features(cohort: Cohort, spec: ModelSpec) -> dict[str, dict[str, float]]:
-    """:func:`lesion_features` of every patient, in the order of the cohort.
+    """Case -> :func:`lesion_features`, in the order of the cohort.
 
     Files are read as for training, with the roles of ``spec``; the lesion is its lesion role.
 
     Raises
     ------
-    InputError : a patient with several studies; as :func:`lesion_features` and the reader.
+    InputError : as :func:`lesion_features` and the reader.
     """
     features: dict[str, dict[str, float]] = {}
     for case in cohort.cases:
-        if case.patient in features:
-            raise InputError(
-                f"The cohort {cohort.name} has several studies of the patient {case.patient!r}.",
-                "Give a manifest with one study of each patient.",
-            )
         study = read_study(study_files(case), spec.role_rules)
-        features[case.patient] = lesion_features(study, spec.regions.lesion_role)
+        features[case.case_id] = lesion_features(study, spec.regions.lesion_role)
     return features
 
 

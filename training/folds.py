@@ -9,37 +9,13 @@ import numpy as np
 
 from REACTKDLib.errors import OptionError
 
-from .manifest import Cohort
-
 
 @dataclass(frozen=True)
 class Split:
-    """Positions in ``Cohort.cases``, ascending; ``held_out`` tests (or selects)."""
+    """Positions of cases, ascending; ``held_out`` tests (or selects)."""
 
     train: tuple[int, ...]
     held_out: tuple[int, ...]
-
-
-def split_folds(cohort: Cohort, folds: int, seed: int) -> tuple[Split, ...]:
-    """Cross-validation: each case is held out once.
-
-    Classes are spread evenly (:class:`sklearn.model_selection.StratifiedGroupKFold`), patients or
-    groups stay whole. The split depends on the cases and ``seed``, not on the order of the rows,
-    and leaves the global random state alone. A cohort without labels is split by size.
-
-    Raises
-    ------
-    OptionError : fewer than two folds; too few patients or groups; a fold that lacks a class.
-    """
-    return _splits(cohort, range(len(cohort.cases)), folds, seed)
-
-
-def inner_split(cohort: Cohort, train: Sequence[int], parts: int, seed: int) -> Split:
-    """Holds one of ``parts`` parts of the training cases ``train`` out, to select on.
-
-    Same rules and errors as :func:`split_folds`.
-    """
-    return _splits(cohort, train, parts, seed)[0]
 
 
 def split_units(
@@ -49,9 +25,16 @@ def split_units(
     seed: int,
     class_names: Sequence[str] = (),
 ) -> tuple[Split, ...]:
-    """As :func:`split_folds`, of rows given by what must stay whole and by class.
+    """Cross-validation: each case is held out once.
 
-    ``class_names`` name the classes in errors.
+    ``units`` : of each case what must stay whole, its patient or group. Classes are spread evenly
+    (:class:`sklearn.model_selection.StratifiedGroupKFold`). The split depends on the cases and
+    ``seed``, not on their order, and leaves the global random state alone. ``class_names`` name
+    the classes in errors.
+
+    Raises
+    ------
+    OptionError : fewer than two parts; too few patients or groups; a part that lacks a class.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -78,21 +61,3 @@ def split_units(
             )
         splits.append(Split(tuple(map(int, train)), tuple(map(int, held_out))))
     return tuple(splits)
-
-
-def _splits(cohort: Cohort, chosen: Sequence[int], parts: int, seed: int) -> tuple[Split, ...]:
-    labels = cohort.labels if cohort.schema else (0,) * len(cohort.cases)
-    splits = split_units(
-        [cohort.cases[n].unit for n in chosen],
-        [labels[n] for n in chosen],
-        parts,
-        seed,
-        cohort.schema.class_names if cohort.schema else ("without label",),
-    )
-    return tuple(
-        Split(
-            tuple(sorted(chosen[n] for n in split.train)),
-            tuple(sorted(chosen[n] for n in split.held_out)),
-        )
-        for split in splits
-    )

@@ -67,6 +67,8 @@ class Preparation:
 class PreparedCase:
     """One case on the model's grid; arrays (k, j, i), float16 unless said.
 
+    ``patient`` names the patient, and the study where a manifest names it; cases that share
+    ``unit`` (a patient, or a manifest's group) belong on one side of every split.
     ``volumes`` modality -> z-scored intensities; ``low_dose`` photons -> the CT at that dose.
     ``roi``, ``lesion``, ``near`` : how much of each voxel belongs to the region of interest, to
     lesions, to lesions and their surroundings, 0..1. ``regions`` uint8, the region that fills most
@@ -76,6 +78,7 @@ class PreparedCase:
     """
 
     patient: str
+    unit: str
     volumes: Mapping[str, np.ndarray]
     roi: np.ndarray
     lesion: np.ndarray
@@ -121,7 +124,11 @@ def prepare_cohort(
         for case, label in zip(cohort.cases, labels, strict=True)
     }
     one = partial(_prepare_listed, preparation)
-    return _cached(names, one, preparation, cache, workers, cohort.name)
+    prepared = _cached(names, one, preparation, cache, workers, cohort.name)
+    return [
+        dataclasses.replace(there, unit=case.unit)
+        for there, case in zip(prepared, cohort.cases, strict=True)
+    ]
 
 
 def _cached(
@@ -177,7 +184,7 @@ def _prepare_listed(preparation: Preparation, source: tuple[CohortCase, int]) ->
     study = read_study(study_files(case), preparation.spec.role_rules)
     stable = int(hashlib.sha256(case.case_id.encode()).hexdigest()[:8], 16)
     arrays = prepare_study(study, preparation, stable)
-    return arrays | {"patient": case.patient, "label": label}
+    return arrays | {"patient": case.case_id, "label": label}
 
 
 def prepare_study(study: Study, preparation: Preparation, number: int) -> dict[str, Any]:
@@ -249,6 +256,7 @@ def _load(path: Path) -> PreparedCase:
         names = arrays.files
         return PreparedCase(
             patient=str(arrays["patient"]),
+            unit=str(arrays["patient"]),  # a manifest may know better
             volumes={n[7:]: arrays[n] for n in names if n.startswith("volume_")},
             low_dose={float(n[5:]): arrays[n] for n in names if n.startswith("dose_")},
             roi=arrays["roi"],

@@ -200,8 +200,9 @@ def _parts(
             "LiTS17 and MSD Task03 are both among the cases; they are the same patients.",
             "Take one of the two.",
         )
-    outer = split_units(patients, [0] * len(patients), settings.folds, seed)[0]
-    others = [patients[n] for n in outer.train]
+    units = [example.unit for example in examples]
+    outer = split_units(units, [0] * len(units), settings.folds, seed)[0]
+    others = [units[n] for n in outer.train]
     inner = split_units(others, [0] * len(others), settings.inner_parts, seed)[0]
     numbers = {
         "train": [outer.train[n] for n in inner.train],
@@ -238,7 +239,7 @@ def _digest(
     """Digest of everything that determines the weights but the code."""
     digest = hashlib.sha256(repr((settings, spec.network, input_of(spec), seed)).encode())
     for example in examples:
-        digest.update(repr((example.patient, example.roi.shape)).encode())
+        digest.update(repr((example.patient, example.unit, example.roi.shape)).encode())
         for array in (example.ct, example.roi, example.truth):
             digest.update(array.tobytes())
     return digest.hexdigest()[:12]

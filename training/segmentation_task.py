@@ -45,10 +45,11 @@ _JITTER = 4
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A case to segment; arrays (k, j, i). ``ct`` z-scored and ``roi`` 0..1 as in
+    """A case to segment; arrays (k, j, i). ``unit``, ``ct`` z-scored and ``roi`` 0..1 as in
     :class:`training.prepare.PreparedCase`; ``truth`` uint8, :data:`BACKGROUND`, ... ."""
 
     patient: str
+    unit: str
     ct: np.ndarray
     roi: np.ndarray
     truth: np.ndarray
@@ -68,7 +69,7 @@ def example_of(case: PreparedCase) -> Example:
         )
     truth = np.where(case.lesion > 0.5, LESION, np.where(case.regions > 0, ORGAN, BACKGROUND))
     truth = np.where(case.roi > 0, truth, BACKGROUND).astype(np.uint8)
-    return Example(case.patient, case.volumes["ct"], case.roi, truth)
+    return Example(case.patient, case.unit, case.volumes["ct"], case.roi, truth)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from REACTKDLib.errors import InputError
+
 from .baselines import cohort_features
 from .folds import split_units
 from .label_schema import SCHEMAS
@@ -68,7 +70,10 @@ class StudyCases:
         assert self.settings.listed is not None  # the configuration has one of the two
         if getattr(self.settings.listed, which) is None:
             return []
-        return prepare_cohort(preparation, self._listed(which), cache, self.workers)
+        cohort = self._listed(which)
+        if which == EXTERNAL:
+            _refuse_shared(self._listed(INTERNAL), cohort)
+        return prepare_cohort(preparation, cohort, cache, self.workers)
 
     def unlabelled(self, manifest: str) -> list[PreparedCase]:
         """Prepared cases of a manifest whose labels are not looked at."""
@@ -87,17 +92,24 @@ class StudyCases:
         )
 
     def part(self, fold: int) -> Part:
-        """The cases of one fold; no patient is on two sides."""
+        """The cases of one fold; no patient, and no group of a manifest, is on two sides.
+
+        Raises
+        ------
+        OptionError : as :func:`split_units`.
+        """
         repeat, fold = divmod(fold, self.settings.folds)
         cases, seed = self.internal, self.settings.seed + repeat
-        patients = [case.patient for case in cases]
+        units = [case.unit for case in cases]
         labels = [case.label for case in cases]
-        outer = split_units(patients, labels, self.settings.folds, seed)[fold]
+        classes = self.spec.class_names
+        outer = split_units(units, labels, self.settings.folds, seed, classes)[fold]
         inner = split_units(
-            [patients[n] for n in outer.train],
+            [units[n] for n in outer.train],
             [labels[n] for n in outer.train],
             self.settings.inner_parts,
             seed,
+            classes,
         )[0]
         return Part(
             train=[cases[outer.train[n]] for n in inner.train],
@@ -107,5 +119,17 @@ class StudyCases:
 
     @cached_property
     def lesion_features(self) -> dict[str, dict[str, float]]:
-        """Features of :mod:`training.baselines` of every listed patient."""
+        """Features of :mod:`training.baselines` of every listed case."""
         return cohort_features(self._listed(INTERNAL), self.spec)
+
+
+def _refuse_shared(internal: Cohort, external: Cohort) -> None:
+    """Raises InputError where a patient or group is in both: the external test would be none."""
+    patients = {case.patient for case in internal.cases} & {c.patient for c in external.cases}
+    units = {case.unit for case in internal.cases} & {case.unit for case in external.cases}
+    if shared := sorted(patients) or sorted(units):
+        raise InputError(
+            f"{len(shared)} patients or groups are in both manifests, {internal.name} and"
+            f" {external.name}: {', '.join(shared[:5])}.",
+            "Take them out of one of the two; give patients of other sites other names.",
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -165,9 +166,9 @@ def test_features_of_a_cohort_come_from_its_files(tmp_path):
     assert list(features) == ["P0", "P1"]
     for name, value in lesion_features(sarcoma(suv=5.0)).items():
         assert features["P1"][name] == pytest.approx(value, rel=1e-5)
-    twice = Cohort("generated", (cases[0], cases[0]), LUNG_METASTASIS)
-    with pytest.raises(InputError, match="several studies of the patient 'P0'"):
-        cohort_features(twice, sts_spec())
+    again = replace(cases[0], study="second")
+    features = cohort_features(Cohort("generated", (cases[0], again), LUNG_METASTASIS), sts_spec())
+    assert list(features) == ["P0", "P0/second"]
 
 
 def test_skewed_features_are_logarithms():

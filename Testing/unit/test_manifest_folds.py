@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from REACTKDLib.errors import OptionError
-from training.folds import Split, inner_split, split_folds
+from training.folds import Split, split_units
 from training.label_schema import GRADE3
 from training.manifest import Cohort, CohortCase
 
@@ -21,6 +21,12 @@ def cohort_of(*cases: tuple[str, int | None, str]) -> Cohort:
         tuple(CohortCase(p, Path("ct"), str(n), g, c) for n, (p, c, g) in enumerate(cases)),
         None if cases[0][1] is None else GRADE3,
     )
+
+
+def split_folds(cohort: Cohort, folds: int, seed: int) -> tuple[Split, ...]:
+    labels = cohort.labels if cohort.schema else (0,) * len(cohort.cases)
+    names = cohort.schema.class_names if cohort.schema else ()
+    return split_units([case.unit for case in cohort.cases], labels, folds, seed, names)
 
 
 def unequal(groups: bool) -> Cohort:
@@ -79,15 +85,6 @@ def test_the_seed_matters_and_the_order_of_rows_does_not():
     shuffled = Cohort(cohort.name, tuple(cohort.cases[n] for n in order), cohort.schema)
     assert folds_of(shuffled, 4) == folds_of(cohort, 4)
     assert folds_of(cohort, 5) != folds_of(cohort, 4)
-
-
-def test_the_inner_split_stays_inside_the_training_cases():
-    cohort = unequal(groups=False)
-    for split in split_folds(cohort, 3, 0):
-        inner = inner_split(cohort, split.train, 4, 0)
-        check(cohort, inner, set(split.train))
-        assert 0.15 < len(inner.held_out) / len(split.train) < 0.35
-        assert inner == inner_split(cohort, split.train, 4, 0)
 
 
 def test_a_cohort_without_labels():

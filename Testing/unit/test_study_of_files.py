@@ -12,6 +12,7 @@ from phantoms import CT_GRID, PET_GRID, Phantom, write_study
 from random_models import specification
 from safetensors.torch import load_file
 
+from REACTKDLib.errors import InputError
 from training.evaluation.results import read_results
 from training.manifest import ManifestError
 from training.prepare import UNLABELLED
@@ -123,6 +124,44 @@ def test_repeated_folds_a_baseline_and_a_pretrained_encoder(configuration, tmp_p
     own = fresh.encoders["ct"].state_dict()
     assert all(torch.equal(own[name], kept[name]) for name in own if name in kept)
     assert set(own) <= set(kept) | {n for n in own if "num_batches" in n}
+
+
+def test_groups_and_studies_of_one_patient_stay_on_one_side(configuration, tmp_path):
+    rows = list(csv.DictReader((configuration.parent / "cohort.csv").open()))
+    for n, row in enumerate(rows):
+        # The first two triples of grades are one patient each, whose grade differs by study.
+        row["patient"] = f"twice{n // 3}" if n < 6 else row["patient"]
+        row["study"] = f"s{n}" if n < 6 else ""
+        row["group"] = "family" if 9 <= n < 12 else ""
+    with (configuration.parent / "grouped.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    document = json.loads(configuration.read_text())
+    document["listed"]["internal"] = "grouped.csv"
+    path = configuration.parent / "grouped.json"
+    path.write_text(json.dumps(document))
+    study = study_of(path, tmp_path)
+    assert len({case.patient for case in study.internal}) == len(rows)
+    assert len({case.unit for case in study.internal}) == len(rows) - 4 - 2
+    tested = []
+    for fold in range(study.settings.folds):
+        part = study.part(fold)
+        sides = [{case.unit for case in cases} for cases in (part.train, part.selection, part.test)]
+        assert not sides[0] & sides[1] and not (sides[0] | sides[1]) & sides[2]
+        tested += [case.patient for case in part.test]
+    assert sorted(tested) == sorted(case.patient for case in study.internal)
+
+
+def test_a_patient_of_both_cohorts_is_refused(configuration, tmp_path):
+    document = json.loads(configuration.read_text())
+    lines = (configuration.parent / "cohort.csv").read_text().splitlines()
+    (configuration.parent / "outside.csv").write_text("\n".join(lines[:4]))
+    document["listed"]["external"] = "outside.csv"
+    path = configuration.parent / "shared.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"3 patients or groups are in both manifests.*p00"):
+        study_of(path, tmp_path).external  # noqa: B018
 
 
 def test_a_changed_label_is_prepared_anew_and_none_is_needed_to_segment(configuration, tmp_path):

@@ -24,6 +24,7 @@ def synthetic_case(index: int, tracers: tuple[str, ...] = TRACERS) -> PreparedCa
     regions = np.where(lesion > 0, 1, np.where(roi > 0, 2, 0))
     return PreparedCase(
         patient=f"patient-{index}",
+        unit=f"patient-{index}",
         volumes={name: (volume * roi).astype(np.float16) for name in ("ct", *tracers)},
         roi=roi.astype(np.float16),
         lesion=lesion.astype(np.float16),
