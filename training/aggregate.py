@@ -1,4 +1,4 @@
-"""From finished units to the rows of ``results.json``, with intervals over patients."""
+"""From the finished units of a method to rows of ``results.json``, with intervals over patients."""
 
 from __future__ import annotations
 
@@ -7,57 +7,36 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from .evaluation.bootstrap import Estimate, Metric, band_over_folds, case_interval
+from .evaluation.bootstrap import (
+    Estimate,
+    Fold,
+    Metric,
+    band_over_folds,
+    case_interval,
+    interval_over_folds,
+)
 from .evaluation.calibration import brier_score, expected_calibration_error
-from .evaluation.comparison import Difference, paired_difference
 from .evaluation.conformal import COVERAGE, abstains, prediction_sets
 from .evaluation.decision import macro_net_benefit, mean_net_benefit, net_benefit
 from .evaluation.discrimination import balanced_accuracy, class_auc, mean_auc, micro_auc
-from .evaluation.results import Results, Row, row_of
+from .evaluation.results import Row, row_of
 from .study import EXTERNAL, INTERNAL, Study
-from .study_runs import (
-    Documents,
-    common_runs,
-    finished_runs,
-    folds_of,
-    labels_of,
-    with_all_classes,
-)
+from .study_runs import Documents, folds_of, with_all_classes
 
-#: Methods that the others, and that ``OURS`` alone, are compared with.
-REFERENCE, SECOND_REFERENCE, OURS = "no distillation", "KD", "REACT-KD"
+#: The method of the study, and the one that every other is compared with.
+OURS, REFERENCE = "REACT-KD", "no distillation"
 
 #: Risks at which somebody may act, as in most decision curves. A choice of ours, not a clinical
 #: one: no guideline names a threshold for these classes.
 THRESHOLDS = np.linspace(0.1, 0.6, 51)
 #: Key of the internal test by CT alone.
 CT = f"{INTERNAL} ct"
+#: Ends the name of a metric of the mean probability of all students.
+TOGETHER = ", mean probability of all students"
 NET_BENEFIT = f"net benefit, mean of thresholds {THRESHOLDS[0]:g} to {THRESHOLDS[-1]:g}"
 
 
-def study_results(study: Study) -> Results:
-    """All rows that the finished units allow.
-
-    The internal test is each patient once, by the student whose fold held the patient out; metrics
-    are averaged over folds and seeds. The external test is every patient by every student.
-    Intervals are bootstraps over patients: they speak of other patients, not of other trainings.
-    A fold or seed that is not there yet is left out; ``seeds`` and ``n`` of the row tell.
-    Where folds are repeated, see :func:`training.study_runs.folds_of`.
-    """
-    labels = labels_of(study)
-    runs = finished_runs(study)
-    rows: list[Row] = []
-    for method, documents in runs.items():
-        rows += _rows(method, documents, labels, study)
-    for other in (REFERENCE, SECOND_REFERENCE):
-        for method, documents in runs.items():
-            wanted = method != other and (other == REFERENCE or method == OURS)
-            if wanted and other in runs:
-                rows += gains(method, documents, other, runs[other], labels, study)
-    return Results(tuple(rows), simulated=study.simulated)
-
-
-def _cohorts(study: Study, documents: Documents) -> Iterator[tuple[str, str, float | None]]:
+def cohorts_of(study: Study, documents: Documents) -> Iterator[tuple[str, str, float | None]]:
     """Key in a document, name in the table, dose."""
     inside = [f"{INTERNAL} {key}" for key in study.settings.evaluate]
     # A baseline has the modalities of its features, whatever the study evaluates.
@@ -100,9 +79,18 @@ def _together(metrics: Iterable[Metric]) -> Metric:
     return metric
 
 
-def _rows(
+def method_rows(
     method: str, documents: Documents, labels: Mapping[str, int], study: Study
 ) -> Iterator[Row]:
+    """The rows of one method that its finished units allow.
+
+    The internal test is each patient once, by the student whose fold held the patient out; metrics
+    are averaged over folds and seeds. The external test is every patient by every student, and by
+    the mean probability of all of them.
+    Intervals are bootstraps over patients: they speak of other patients, not of other trainings.
+    A fold or seed that is not there yet is left out; ``seeds`` and ``n`` of the row tell.
+    Where folds are repeated, see :func:`training.study_runs.folds_of`.
+    """
     seeds = sorted({document["seed"] for document in documents})
     separation = ["macro AUC", "micro AUC", "balanced accuracy"]
     separation += [f"AUC, {c.title}" for c in study.spec.classes]
@@ -113,7 +101,7 @@ def _rows(
         f"{NET_BENEFIT}, macro": mean_net_benefit(macro_net_benefit(THRESHOLDS), THRESHOLDS),
         f"{NET_BENEFIT}, {event}": mean_net_benefit(net_benefit(classes, THRESHOLDS), THRESHOLDS),
     }
-    for key, cohort, dose in _cohorts(study, documents):
+    for key, cohort, dose in cohorts_of(study, documents):
         folds = folds_of(documents, key, labels, study)
         # Other modalities and doses are told by few figures: all would be thousands of rows.
         most = key in (CT, EXTERNAL)
@@ -128,6 +116,8 @@ def _rows(
                     value, low, high = (float(v[n]) for v in (band.value, band.low, band.high))
                     estimate = Estimate(value, low, high, band.n)
                     yield row_of(method, cohort, name, estimate, seeds, dose)
+        if key == EXTERNAL and len(documents) > 1:
+            yield from _together_rows(method, with_all_classes(folds), seeds, study)
         if key == CT or key.startswith(EXTERNAL):
             for name, scores in _set_scores(documents, key, labels).items():
                 estimate = _over_patients(scores, study.settings.seed, labels)
@@ -139,6 +129,17 @@ def _rows(
             estimate = _over_patients(scores, study.settings.seed)
             seeds = sorted({document["seed"] for document in own})  # some are of one seed only
             yield row_of(method, f"{INTERNAL}, ct", explanation_title(name), estimate, seeds)
+
+
+def _together_rows(
+    method: str, folds: Sequence[Fold], seeds: Sequence[int], study: Study
+) -> Iterator[Row]:
+    """What the mean probability of all students reaches outside, where none has seen a case."""
+    means = [Fold(fold.labels, fold.probabilities.mean(axis=0)) for fold in folds]
+    if means:
+        for name, metric in (("macro AUC", mean_auc), ("Brier score", brier_score)):
+            estimate = interval_over_folds(metric, means, study.settings.seed)
+            yield row_of(method, EXTERNAL, f"{name}{TOGETHER}", estimate, seeds)
 
 
 def explanation_title(name: str) -> str:
@@ -182,38 +183,3 @@ def mean_by_patient(tables: Iterable[Mapping[str, float]]) -> dict[str, float]:
         for patient, value in table.items():
             found[patient].append(value)
     return {patient: float(np.mean(values)) for patient, values in found.items()}
-
-
-def gains(
-    method: str,
-    documents: Documents,
-    other: str,
-    reference: Documents,
-    labels: Mapping[str, int],
-    study: Study,
-) -> Iterator[Row]:
-    """Gains in macro AUC over another method, on the same patients, folds and seeds."""
-    first, second = common_runs(documents, reference)
-    seeds = sorted({document["seed"] for document in first})
-    for key, cohort, dose in _cohorts(study, documents):
-        if key.startswith(INTERNAL) and key != CT:
-            continue
-        own, others = (with_all_classes(folds_of(x, key, labels, study)) for x in (first, second))
-        if not own or not others:
-            continue
-        pairs = zip(own, others, strict=True)
-        differences = [
-            paired_difference(mean_auc, a.labels, a.probabilities, b.probabilities, seed=n)
-            for n, (a, b) in enumerate(pairs)
-        ]
-        name = f"macro AUC, gain over {other}"
-        yield row_of(method, cohort, name, _mean_of(differences), seeds, dose)
-
-
-def _mean_of(differences: Sequence[Difference]) -> Estimate:
-    """Mean over folds, which hold different patients: half-widths add in quadrature."""
-    value = float(np.mean([d.value for d in differences]))
-    count = len(differences)
-    low = float(np.sqrt(np.sum([(d.value - d.low) ** 2 for d in differences]))) / count
-    high = float(np.sqrt(np.sum([(d.high - d.value) ** 2 for d in differences]))) / count
-    return Estimate(value, value - low, value + high, sum(d.n for d in differences))

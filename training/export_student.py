@@ -15,7 +15,6 @@ from REACTKDLib.errors import OptionError, OutputError
 from REACTKDLib.model_package import ModelPackage, modality_set_key
 from REACTKDLib.networks.student import Student
 
-from .aggregate import study_results
 from .evaluation.bootstrap import Estimate
 from .evaluation.calibration import FEW_CASES, cautious_temperature
 from .evaluation.conformal import COVERAGE
@@ -23,6 +22,7 @@ from .evaluation.discrimination import macro_auc_interval
 from .export import TrainedModalitySet, write_package
 from .package_statistics import calibrate, data_format, training_ranges
 from .study import EXTERNAL, INTERNAL, SELECTION, Study, Unit
+from .study_results import study_results
 from .study_tables import readme_table
 
 INTENDED_USE = (

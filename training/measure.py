@@ -137,6 +137,27 @@ def explain_tests(
     return pooled, {"attention mass": mass, "pointing game": hit}
 
 
+def chance_masses(
+    student: AnyStudent, cases: Sequence[PreparedCase], spec: ModelSpec
+) -> dict[str, float]:
+    """Patient -> the attention mass of evidence that is the same everywhere: the part of the
+    pooling weights that lies in the responsible region. Any student of the study will do, trained
+    or not: the weights follow from the masks alone.
+
+    Cases are left out as in :func:`explain_tests`.
+    """
+    found = {}
+    for case in cases:
+        if case.responsible is None:
+            continue
+        batch = whole_case(case, spec, torch.device("cpu"), regions=False)
+        weights = batch_cells(student, batch).weights[0, 0].numpy()
+        region = responsible_cells(student, case) & (weights > 0)
+        if region.any():
+            found[case.patient] = attention_mass(weights, region, domain=weights > 0)
+    return found
+
+
 def responsible_cells(student: AnyStudent, case: PreparedCase) -> np.ndarray:
     """Cells of the feature grid that lie in the responsible region for the greater part."""
     truth = torch.tensor(np.asarray(case.responsible, dtype=np.float32))[None, None]

@@ -26,18 +26,14 @@ _WINDOW = (-3.0, 3.0)
 def attention_panels(study: Study) -> list[ReportFigure] | str:
     """Evidence maps with and without graph distillation, one test case per class; or why not.
 
-    By the students of the first fold and seed, which have not seen the cases. Only simulated cases
-    have a truth to compare with.
+    By students of the first fold, which have not seen the cases, and of the first seed of which
+    both are there. Only simulated cases have a truth to compare with.
     """
     if not study.simulated:
         return "only simulated cases have a true region"
-    students: dict[str, AnyStudent] = {}
-    for name in (OURS, _other(study)):
-        seeds = study.settings.methods[name].seeds if name in study.settings.methods else ()
-        student = study.trained(Unit(name, seeds[0], 0)) if seeds else None
-        if student is None:
-            return f"needs the work folder with the trained student of {name!r}"
-        students[name] = student.eval()
+    students = _students(study)
+    if not students:
+        return f"needs the work folder with the trained students of {OURS!r} and {_other(study)!r}"
     spacing = study.spec.grid.spacing_mm[::-1]
     figures = []
     for case, maps, region in _maps(study, students):
@@ -60,6 +56,19 @@ def attention_panels(study: Study) -> list[ReportFigure] | str:
         )
         figures.append(ReportFigure(caption, png(figure)))
     return figures or "no test case has a true region"
+
+
+def _students(study: Study) -> dict[str, AnyStudent]:
+    """Our student and the other one, of the first fold and the same seed; nothing if none is."""
+    names = (OURS, _other(study))
+    if not all(name in study.settings.methods for name in names):
+        return {}
+    first, second = (study.settings.methods[name].seeds for name in names)
+    for seed in (seed for seed in first if seed in second):
+        found = {name: study.trained(Unit(name, seed, 0)) for name in names}
+        if all(student is not None for student in found.values()):
+            return {name: student.eval() for name, student in found.items() if student is not None}
+    return {}
 
 
 def _other(study: Study) -> str:

@@ -12,6 +12,7 @@ from .evaluation.bootstrap import Band, Estimate, Metric, band_over_folds
 from .evaluation.calibration import ReliabilityBin, reliability_table
 from .evaluation.decision import macro_net_benefit, net_benefit
 from .evaluation.figures import (
+    COLORS,
     decision_figure,
     dose_figure,
     finish,
@@ -29,7 +30,7 @@ from .study_runs import Documents, folds_of, labels_of, with_all_classes
 from .study_tables import range_text
 
 #: At most this many lines in one figure: no more can be told apart.
-LINES = 7
+LINES = len(COLORS)
 #: t-SNE needs as many cases.
 _EMBEDDED = 5
 
@@ -61,7 +62,7 @@ def _what(simulated: bool, noun: str) -> str:
 
 
 def _legend_beside(figure: Figure) -> None:
-    """Move the legend out of the axes: with seven methods it hides some."""
+    """Move the legend out of the axes: with many methods it hides some."""
     (axes,) = figure.axes
     handles, names = axes.get_legend_handles_labels()
     if (legend := axes.get_legend()) is not None:
@@ -72,19 +73,22 @@ def _legend_beside(figure: Figure) -> None:
 
 def _roc(study: Study, runs: Runs) -> Iterator[ReportFigure]:
     labels, titles = labels_of(study), [c.title for c in study.spec.classes]
-    for method in (OURS, REFERENCE):
-        folds = with_all_classes(folds_of(runs.get(method, ()), CT, labels, study))
-        if folds:
-            figure = roc_figure(
-                folds, titles, study.settings.seed, f"ROC, {method}", simulated=study.simulated
-            )
-            n = sum(len(fold.labels) for fold in folds)
-            caption = f"{method}, internal test by CT alone: n = {n} "
-            yield ReportFigure(caption + _what(study.simulated, "patients") + ".", png(figure))
+    for key, test in ((CT, INTERNAL), (EXTERNAL, EXTERNAL)):
+        for method in (OURS, REFERENCE):
+            folds = with_all_classes(folds_of(runs.get(method, ()), key, labels, study))
+            if folds:
+                title = f"ROC, {method}, {test} test"
+                figure = roc_figure(
+                    folds, titles, study.settings.seed, title, simulated=study.simulated
+                )
+                n = sum(len(fold.labels) for fold in folds)
+                caption = f"{method}, {test} test by CT alone: n = {n} "
+                yield ReportFigure(caption + _what(study.simulated, "patients") + ".", png(figure))
 
 
 def _decision(study: Study, runs: Runs) -> Iterator[ReportFigure]:
-    """Macro and cumulative decision curves of methods that were tested on the same patients."""
+    """Macro and cumulative decision curves, and those of each class, of methods that were tested on
+    the same patients."""
     labels, seed = labels_of(study), study.settings.seed
     names = _shown([name for name, own in runs.items() if _patients(own)])
     tested = {
@@ -95,15 +99,16 @@ def _decision(study: Study, runs: Runs) -> Iterator[ReportFigure]:
     if not tested:
         return
     event, classes = event_of(study)
-    everybody: Metric
-    for title, curve, everybody in (
-        ("macro", macro_net_benefit(THRESHOLDS), macro_net_benefit(THRESHOLDS, treat_all=True)),
-        (
-            event,
-            net_benefit(classes, THRESHOLDS),
-            net_benefit(classes, THRESHOLDS, treat_all=True),
-        ),
-    ):
+    curves: list[tuple[str, Metric, Metric]] = [
+        ("macro", macro_net_benefit(THRESHOLDS), macro_net_benefit(THRESHOLDS, treat_all=True))
+    ]
+    events = [(event, classes)]
+    if len(study.spec.classes) > 2:  # of two, one class's curve is that of the event
+        events += [(c.title, [number]) for number, c in enumerate(study.spec.classes)]
+    for title, chosen in dict(events).items():
+        everybody = net_benefit(chosen, THRESHOLDS, treat_all=True)
+        curves.append((title, net_benefit(chosen, THRESHOLDS), everybody))
+    for title, curve, everybody in curves:
         bands: dict[str, Band] = {
             name: band_over_folds(curve, folds, seed) for name, folds in tested.items()
         }

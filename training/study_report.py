@@ -13,13 +13,14 @@ import torch
 
 from REACTKDLib import __version__
 
-from .aggregate import CT, THRESHOLDS, explanation_title, study_results
+from .aggregate import CT, THRESHOLDS, explanation_title
 from .evaluation.conformal import COVERAGE
 from .evaluation.html_report import FlowStep, ReportContent, write_report
 from .evaluation.results import Results, Row, write_json, write_results
 from .study import EXTERNAL, INTERNAL, Study
 from .study_attention import attention_panels
 from .study_figures import Runs, reliability, study_figures
+from .study_results import study_results
 from .study_runs import finished_runs
 from .study_tables import delong_rows, readme_table
 

@@ -109,8 +109,11 @@ def readme_table(results: Results) -> str:
         if any(own):
             n = range_text(row.n for row in own if row)
             cells[f"{title} (n = {n})"] = [_cell(row, "gain" in title) for row in own]
+    trained = {row.method for row in results.rows if "AUC" in row.metric}
     cells["seeds"] = [
         str(max(len(row.seeds) for row in results.rows if row.method == method))
+        if method in trained
+        else ""
         for method in methods
     ]
     header = [f"method{' (simulated data)' if results.simulated else ''}", *cells]

@@ -259,8 +259,8 @@ def test_figures_refuse_what_cannot_be_compared():
             simulated=True,
         )
     point = {1e4: Estimate(0.8, 0.7, 0.9, 60)}
-    with pytest.raises(InputError, match="8 lines"):
-        dose_figure({str(n): point for n in range(8)}, "AUC", simulated=True)
+    with pytest.raises(InputError, match="9 lines"):
+        dose_figure({str(n): point for n in range(9)}, "AUC", simulated=True)
     with pytest.raises(InputError, match="photons"):
         dose_figure({"a": {0.0: point[1e4]}}, "AUC", simulated=True)
 

@@ -16,7 +16,7 @@ from training_cases import synthetic_case
 
 from REACTKDLib.errors import InputError
 from REACTKDLib.networks.student import Student
-from training.aggregate import CT, study_results
+from training.aggregate import CT
 from training.evaluation import bootstrap, comparison
 from training.evaluation.bootstrap import draw_weights
 from training.evaluation.comparison import delong_test
@@ -24,8 +24,9 @@ from training.evaluation.results import Results, read_results
 from training.study import Study
 from training.study_attention import _on_voxels, attention_panels
 from training.study_configuration import read_study
-from training.study_figures import study_figures
+from training.study_figures import _shown, study_figures
 from training.study_report import report_content, write_study
+from training.study_results import CHANCE, study_results
 from training.study_runs import finished_runs, folds_of, labels_of
 from training.study_tables import delong_rows, readme_table, update_readme
 
@@ -41,8 +42,8 @@ EVALUATE = ("ct", "pet_fdg", "ct+pet_fdg", "pet_fdg+pet_acetate")
 
 def cases(cohort: str, count: int, classes: int) -> list[SimpleNamespace]:
     return [
-        SimpleNamespace(patient=f"{cohort}-{n:03d}", label=n % classes, responsible=None)
-        for n in range(count)
+        SimpleNamespace(patient=name, unit=name, label=n % classes, responsible=None)
+        for n, name in enumerate(f"{cohort}-{n:03d}" for n in range(count))
     ]
 
 
@@ -179,14 +180,50 @@ def test_class_aucs_are_those_of_the_folds(study, rows):
     assert row.value == pytest.approx(np.mean(values))
 
 
-def test_gains_are_over_the_reference_and_of_ours_over_kd(rows):
+def test_gains_are_over_the_reference_and_of_ours_over_every_other(rows):
+    pairs = [
+        ("KD", "no distillation"),
+        ("REACT-KD", "no distillation"),
+        ("REACT-KD", "KD"),
+    ]
+    benefit = "net benefit, mean of thresholds 0.1 to 0.6, macro"
     names = {(m, metric) for m, cohort, dose, metric in rows if "gain over" in metric}
-    over = "macro AUC, gain over "
     assert names == {
-        ("KD", f"{over}no distillation"),
-        ("REACT-KD", f"{over}no distillation"),
-        ("REACT-KD", f"{over}KD"),
+        (method, f"{metric}, gain over {other}")
+        for method, other in pairs
+        for metric in ("macro AUC", benefit, "attention mass in the responsible region")
     }
+    for method, other in pairs:
+        for metric in ("macro AUC", benefit):
+            gain = rows[method, "internal, ct", None, f"{metric}, gain over {other}"]
+            values = [rows[name, "internal, ct", None, metric].value for name in (method, other)]
+            assert gain.value == pytest.approx(values[0] - values[1])
+            assert gain.low <= gain.value <= gain.high
+
+
+def test_what_a_dose_costs_each_method_and_ours_beside_the_others(study, rows):
+    doses = sorted(study.settings.doses.photons, reverse=True)
+    lost = f"macro AUC lost since {doses[0]:g} photons"
+    for dose in doses[1:]:
+        each = {}
+        for method in METHODS:
+            high, low = (rows[method, "external", d, "macro AUC"].value for d in (doses[0], dose))
+            each[method] = rows[method, "external", dose, lost].value
+            assert each[method] == pytest.approx(high - low)
+        for other in ("no distillation", "KD"):
+            row = rows["REACT-KD", "external", dose, f"{lost}, less the loss of {other}"]
+            assert row.value == pytest.approx(each["REACT-KD"] - each[other])
+            assert row.low <= row.value <= row.high
+    assert ("KD", "external", doses[0], lost) not in rows
+
+
+def test_the_mean_of_all_students_is_measured_outside(study, rows):
+    table = np.mean(
+        [list(d["probabilities"]["external"].values()) for d in finished_runs(study)["KD"]], axis=0
+    )
+    truth = np.array([case.label for case in study.external])
+    row = rows["KD", "external", None, "macro AUC, mean probability of all students"]
+    assert row.value == pytest.approx(roc_auc_score(truth, table, multi_class="ovr"))
 
 
 def test_sets_cover_about_what_they_promise(rows):
@@ -279,8 +316,9 @@ def test_the_report_says_simulated_in_every_table_and_figure(study, results):
     for row in (*content.results.rows, *content.calibration, *content.explanation):
         assert "simulated" in row.cohort
     figures = (*content.figures, *content.calibration_figures)
-    # ROC and features of two methods, two decision curves, dose, modalities, reliability
-    assert len(figures) == 2 + 2 + 2 + 1 + 1 + 1
+    # ROC inside and outside and features of two methods, decision curves (macro, cumulative and
+    # of three classes), dose, modalities, reliability
+    assert len(figures) == 4 + 2 + 5 + 1 + 1 + 1
     for figure in figures:
         assert "simulated" in figure.caption
         assert "n = " in figure.caption or "n below each set" in figure.caption
@@ -384,3 +422,30 @@ def test_a_baseline_has_the_rows_that_it_was_measured_for(tmp_path):
     rows = write_study(made).rows
     assert {row.cohort for row in rows if row.method == "KD"} == {"internal, ct+pet_fdg"}
     assert not any("gain over KD" in row.metric for row in rows)
+
+
+def test_eight_methods_are_drawn(tmp_path):
+    methods = {f"method {n}": METHODS["KD"] for n in range(5)} | METHODS
+    made = invented_study(tmp_path, simulated=dict(internal=24, external=3), methods=methods)
+    invent(made)
+    runs = finished_runs(made)
+    assert set(_shown(list(runs))) == set(methods)
+    assert study_figures(made, runs, study_results(made))
+
+
+def test_attention_without_knowledge_is_what_pooling_weights_give(tmp_path):
+    made = invented_study(tmp_path, simulated=dict(internal=24, external=3))
+    made.__dict__["internal"] = [
+        dataclasses.replace(case, responsible=np.ones_like(case.roi))
+        for case in map(synthetic_case, range(24))
+    ]
+    # The responsible region is all of it: a map without knowledge has all its mass there.
+    invent(made)
+    rows = {row.key: row for row in study_results(made).rows}
+    mass = "attention mass in the responsible region"
+    chance = rows[CHANCE, "internal, ct", None, mass]
+    assert (chance.value, chance.low, chance.high) == pytest.approx((1, 1, 1))
+    gain = rows["KD", "internal, ct", None, f"{mass}, gain over {CHANCE}"]
+    assert gain.value == pytest.approx(rows["KD", "internal, ct", None, mass].value - 1)
+    table = readme_table(Results(tuple(rows.values()), simulated=True)).splitlines()
+    assert next(line for line in table if line.startswith(f"| {CHANCE}")).endswith("|  |")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,18 +62,41 @@ def paired_difference(
     ------
     InputError : the methods have different rows or classes, or as ``bootstrap.interval``.
     """
-    first, second = as_runs(first), as_runs(second)
-    if first.shape[1:] != second.shape[1:]:
-        raise InputError(
-            f"The methods give {first.shape[1:]} and {second.shape[1:]} probabilities.",
-            "Compare methods on the same patients and classes.",
-        )
+    return paired_contrast(metric, labels, [first], [second], seed, repeats, patients)
+
+
+def paired_contrast(
+    metric: Metric,
+    labels: np.ndarray,
+    plus: Sequence[np.ndarray],
+    minus: Sequence[np.ndarray],
+    seed: int,
+    repeats: int = REPEATS,
+    patients: np.ndarray | None = None,
+) -> Difference:
+    """As :func:`paired_difference` for sums: the metric of every table of ``plus`` less that of
+    every table of ``minus``, such as the difference of two differences.
+
+    Raises
+    ------
+    InputError : as :func:`paired_difference`.
+    """
+    tables = [as_runs(table) for table in (*plus, *minus)]
+    for table in tables:
+        if table.shape[1:] != tables[0].shape[1:]:
+            raise InputError(
+                f"The methods give {tables[0].shape[1:]} and {table.shape[1:]} probabilities.",
+                "Compare methods on the same patients and classes.",
+            )
+    signs = [1.0] * len(plus) + [-1.0] * len(minus)
     weights = draw_weights(labels, seed, repeats, patients)
 
     def difference(drawn: np.ndarray | None) -> np.ndarray:
-        return mean_over_runs(metric, labels, first, drawn) - mean_over_runs(
-            metric, labels, second, drawn
+        terms = (
+            sign * mean_over_runs(metric, labels, table, drawn)
+            for sign, table in zip(signs, tables, strict=True)
         )
+        return np.sum(list(terms), axis=0)
 
     draws = difference(weights)
     low, high = percentile_ends(draws)

@@ -22,9 +22,10 @@ from .calibration import ReliabilityBin
 from .discrimination import mean_auc, micro_auc, one_class_auc, roc_curves
 from .results import write_atomically
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (7, 2)), (0, (3, 3)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C564B")
+_DASHES = ((1, 1), (5, 1, 1, 1, 1, 1), (7, 2), (3, 3), (9, 1, 2, 1))
+STYLES = ("-", "--", "-.", *((0, dashes) for dashes in _DASHES))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _GREY = "#777777"
 
 
@@ -63,7 +64,7 @@ def save_png(figure: Figure, path: Path | str) -> None:
 
 
 def looks(names: Sequence[str]) -> dict[str, dict]:
-    """Colour, line style and marker by name; raises InputError for more than seven names."""
+    """Colour, line style and marker by name; raises InputError for more than eight names."""
     if not 0 < len(names) <= len(COLORS):
         raise InputError(
             f"{len(names)} lines in a figure.",
@@ -149,7 +150,7 @@ def decision_figure(
 
     Raises
     ------
-    InputError : no curve, more than seven, or different n.
+    InputError : no curve, more than eight, or different n.
     """
     n = {band.n for band in curves.values()}
     figure, ((axes,),) = new_figure(5.0, 4.0)
@@ -186,7 +187,7 @@ def reliability_figure(
 
     Raises
     ------
-    InputError : no table, more than seven, or different numbers of rows.
+    InputError : no table, more than eight, or different numbers of rows.
     """
     n = {sum(b.count for b in table) for table in tables.values()}
     if len(n) > 1:
@@ -232,7 +233,7 @@ def dose_figure(
 
     Raises
     ------
-    InputError : no method or more than seven, a dose that is not positive.
+    InputError : no method or more than eight, a dose that is not positive.
     """
     doses = sorted({dose for points in series.values() for dose in points})
     if not doses or doses[0] <= 0:
