@@ -444,8 +444,8 @@ def test_attention_without_knowledge_is_what_pooling_weights_give(tmp_path):
     rows = {row.key: row for row in study_results(made).rows}
     mass = "attention mass in the responsible region"
     chance = rows[CHANCE, "internal, ct", None, mass]
-    assert (chance.value, chance.low, chance.high) == pytest.approx((1, 1, 1))
+    assert chance.value == pytest.approx(1, abs=0.02)  # but for cells that reach out of the grid
     gain = rows["KD", "internal, ct", None, f"{mass}, gain over {CHANCE}"]
-    assert gain.value == pytest.approx(rows["KD", "internal, ct", None, mass].value - 1)
+    assert gain.value == pytest.approx(rows["KD", "internal, ct", None, mass].value - chance.value)
     table = readme_table(Results(tuple(rows.values()), simulated=True)).splitlines()
     assert next(line for line in table if line.startswith(f"| {CHANCE}")).endswith("|  |")
