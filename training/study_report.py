@@ -19,6 +19,7 @@ from .evaluation.html_report import FlowStep, ReportContent, write_report
 from .evaluation.results import Results, Row, write_json, write_results
 from .study import EXTERNAL, INTERNAL, Study
 from .study_attention import attention_panels
+from .study_checklists import checklist_answers
 from .study_figures import Runs, reliability, study_figures
 from .study_results import study_results
 from .study_runs import finished_runs
@@ -88,7 +89,7 @@ def report_content(study: Study, results: Results) -> ReportContent:
         calibration=[_named(row, study.simulated) for row in calibration],
         calibration_figures=reliability(study, runs),
         explanation=[_named(row, study.simulated) for row in explanation],
-        answers={},
+        answers=checklist_answers(study, runs),
     )
 
 

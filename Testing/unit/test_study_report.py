@@ -23,6 +23,7 @@ from training.evaluation.comparison import delong_test
 from training.evaluation.results import Results, read_results
 from training.study import Study
 from training.study_attention import _on_voxels, attention_panels
+from training.study_checklists import checklist_answers
 from training.study_configuration import read_study
 from training.study_figures import _shown, study_figures
 from training.study_report import report_content, write_study
@@ -324,6 +325,26 @@ def test_the_report_says_simulated_in_every_table_and_figure(study, results):
         assert "n = " in figure.caption or "n below each set" in figure.caption
     assert content.configuration["attention figure"].startswith("needs the work folder")
     assert "Simulated data" in (study.results / "report.html").read_text()
+
+
+def test_what_the_run_knows_fills_the_checklists(study, results):
+    answers = report_content(study, results).answers
+    assert len([key for key in answers if key.startswith("claim")]) >= 20
+    assert len([key for key in answers if key.startswith("tripod")]) >= 15
+    assert "3 folds, stratified by class" in answers["claim-19"]
+    assert "72 (24 well differentiated, 24 moderately" in answers["tripod-20a"]
+    assert "no patient" in answers["claim-7"]
+    assert "9 cases of the external cohort" in answers["claim-33"]
+    report = (study.results / "report.html").read_text()
+    assert "0 of 44 items" not in report
+    assert answers["claim-20"] in report
+
+
+def test_a_study_of_patients_does_not_speak_for_their_doctors(study, monkeypatch):
+    monkeypatch.setattr(Study, "simulated", False)
+    answers = checklist_answers(study, {})
+    assert not {"claim-7", "claim-14", "tripod-17", "tripod-20a"} & set(answers)
+    assert not any("imulat" in text for key, text in answers.items() if key == "claim-31")
 
 
 def test_a_study_that_has_just_begun_has_a_report(tmp_path):
