@@ -121,7 +121,7 @@ def _study(options: argparse.Namespace) -> Study:
     from REACTKDLib.errors import OptionError
     from REACTKDLib.infer import choose_device
 
-    from .engine import join_processes
+    from .processes import join_processes
     from .study import Study
     from .study_configuration import read_study
 
@@ -133,9 +133,8 @@ def _study(options: argparse.Namespace) -> Study:
             f"{options.config.name} has no methods {unknown}.",
             f"Choose from {list(configuration.settings.seeds)}.",
         )
-    join_processes()
     results = options.results or RESULTS / configuration.settings.name
-    device = choose_device(options.device)
+    device = join_processes(choose_device(options.device))
     return Study(configuration, options.work, results, device, options.workers)
 
 
@@ -172,13 +171,18 @@ def _run_units(study: Study, units: Sequence[Unit], minutes: float | None) -> No
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from .processes import first_writes
     from .study_report import write_study
     from .study_tables import readme_table, update_readme
 
     study = _study(options)
-    results = write_study(study)
-    if options.readme is not None:
-        update_readme(options.readme, study.settings.name, readme_table(results))
+
+    def write() -> None:
+        results = write_study(study)
+        if options.readme is not None:
+            update_readme(options.readme, study.settings.name, readme_table(results))
+
+    first_writes(write)
 
 
 def _reproduce(options: argparse.Namespace) -> None:

@@ -26,6 +26,7 @@ from .forward import view_of
 from .losses import RegionGraphs, TeacherView
 from .networks.teacher import Teacher
 from .prepare import PreparedCase
+from .processes import make_once
 
 _FIELDS = ("logits", "pooled", "features", "nodes", "mask")
 
@@ -101,7 +102,8 @@ def answers_of(
 ) -> Answers:
     """Answers of a teacher to ``cases``, at every dose that they were prepared at if it is dosed;
     from the file ``kept`` if it is there, which is written otherwise."""
-    if not kept.exists():
+
+    def write() -> None:
         flat = {
             f"{patient}|{'' if photons is None else repr(photons)}|{name}": tensor
             for patient, photons, table in _answer(teacher, cases, spec, device)
@@ -110,6 +112,8 @@ def answers_of(
         temporary = kept.with_suffix(".partial")
         save_file(flat, temporary)
         temporary.replace(kept)
+
+    make_once(kept, write)
     tables: dict[tuple[str, float | None], dict[str, Tensor]] = {}
     wanted = {case.patient for case in cases}
     with safe_open(kept, framework="pt") as file:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .batches import Batch
+from .processes import rank, world_size
 
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
@@ -121,7 +121,7 @@ def fit(
             if not earlier or row["selection"] >= max(earlier):
                 best = copy.deepcopy(objective.network.state_dict())
         history.append(row)
-        if _rank() == 0:
+        if rank() == 0:
             _save(checkpoint, objective, optimiser, schedule, best, history)
             _log(work, row)
     objective.network.load_state_dict(best)
@@ -156,7 +156,7 @@ class _Steps:
         mixed_precision: bool,
     ) -> None:
         self.module: nn.Module = objective
-        if _world_size() > 1:
+        if world_size() > 1:
             self.module = nn.parallel.DistributedDataParallel(
                 objective, find_unused_parameters=True
             )
@@ -185,31 +185,16 @@ class _Steps:
         return {"loss": loss.item()} | {name: term.item() for name, term in terms.items()}
 
 
-def _rank() -> int:
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-
-
-def _world_size() -> int:
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-
-
-def join_processes() -> None:
-    """Join the processes that ``torchrun`` started; does nothing without it."""
-    if "RANK" in os.environ and not torch.distributed.is_initialized():
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        torch.distributed.init_process_group(backend)
-
-
 def _own_rows(batch: Batch) -> Batch:
     """The part of a batch that belongs to this process."""
-    if _world_size() == 1:
+    if world_size() == 1:
         return batch
-    return batch[range(_rank(), len(batch.labels), _world_size())]
+    return batch[range(rank(), len(batch.labels), world_size())]
 
 
 def _shown(batches: Iterator[Batch], steps: int, title: str, epoch: int) -> Iterator[Batch]:
     label = f"{title}, epoch {epoch + 1}"
-    return tqdm(batches, total=steps, desc=label, unit="batch", leave=False, disable=_rank() > 0)
+    return tqdm(batches, total=steps, desc=label, unit="batch", leave=False, disable=rank() > 0)
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:

@@ -34,6 +34,7 @@ from REACTKDLib.types import Study
 
 from .cohort import sample_case_parameters, simulate_cohort_case
 from .manifest import Cohort, CohortCase, study_files
+from .processes import agreed, first_writes
 
 #: Label of a case that has none: fit for segmentation, not for a class.
 UNLABELLED = -1
@@ -142,7 +143,8 @@ def _cached(
     cache.mkdir(parents=True, exist_ok=True)
     paths = [cache / f"{name}_{preparation.digest}.npz" for name in names]
     absent = [n for n, path in zip(names, paths, strict=True) if not path.exists()]
-    if absent:
+
+    def prepare_absent() -> None:
         jobs = [(cache / f"{n}_{preparation.digest}.npz", names[n]) for n in absent]
         # Not forked: a process that has used torch's threads cannot be copied while they wait.
         context = multiprocessing.get_context("spawn")
@@ -150,6 +152,9 @@ def _cached(
             done = pool.map(partial(_store, prepare), jobs)
             for _ in tqdm(done, total=len(jobs), desc=title, unit="case"):
                 pass
+
+    if agreed(bool(absent)):
+        first_writes(prepare_absent)
     return [_load(path) for path in paths]
 
 

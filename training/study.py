@@ -40,6 +40,7 @@ from .networks.teacher import Teacher, TeacherSpec
 from .objectives import ModalityDropout, StudentObjective, TeacherObjective
 from .prepare import PreparedCase
 from .pretrained_encoder import load_encoder
+from .processes import agreed, first_writes
 from .segmentation_pretraining import pretrain_encoder
 from .study_cases import EXTERNAL, INTERNAL, SELECTION, Part, StudyCases
 from .study_configuration import LoraSettings, StudyConfiguration
@@ -114,7 +115,7 @@ class Study(StudyCases):
             ).to(self.device)
         folder = self._teacher_folder(name, fold)
         weights, kept = folder / "teacher.safetensors", folder / "teacher.json"
-        if weights.exists():
+        if agreed(weights.exists()):
             network.load_state_dict(load_file(weights))
             temperature = float(json.loads(kept.read_text(encoding="utf-8"))["temperature"])
             return TeacherEntry(network.eval(), settings.dosed, temperature)
@@ -138,11 +139,15 @@ class Study(StudyCases):
             "test_macro_auc": vars(macro_auc_interval(labels, logits, self.settings.seed)),
             "simulated": self.simulated,
         }
-        folder_of_results = self.results / "teachers"
-        folder_of_results.mkdir(parents=True, exist_ok=True)
-        write_json(folder_of_results / f"{name}_fold{fold}.json", document, indent=None)
-        write_json(kept, document)
-        save_file(network.state_dict(), weights)
+
+        def write() -> None:
+            folder_of_results = self.results / "teachers"
+            folder_of_results.mkdir(parents=True, exist_ok=True)
+            write_json(folder_of_results / f"{name}_fold{fold}.json", document, indent=None)
+            write_json(kept, document)
+            save_file(network.state_dict(), weights)
+
+        first_writes(write)
         return TeacherEntry(network.eval(), settings.dosed, temperature)
 
     def _tested(
@@ -172,19 +177,19 @@ class Study(StudyCases):
         name = "listed" if how.manifest is not None else f"fold{fold}"
         folder = self.work / "encoders"
         kept = folder / f"{name}_{self.configuration.pretraining_digest()}.safetensors"
-        if not kept.exists():
+        if not agreed(kept.exists()):
             cases = self.part(fold).train if how.manifest is None else self.unlabelled(how.manifest)
             folder.mkdir(parents=True, exist_ok=True)
             result = pretrain_encoder(
                 cases, how.segmentation, self.spec, self.settings.seed, folder, self.device
             )
-            result.save_encoder(kept)
+            first_writes(lambda: result.save_encoder(kept))
         return kept
 
     def run(self, unit: Unit) -> dict[str, Any]:
         """The document of a unit, trained and measured if it is not there yet."""
-        done = self.result_of(unit)
-        if done is not None:
+        if agreed((done := self.result_of(unit)) is not None):
+            assert done is not None  # process 0 has written it before any goes on
             return done
         if unit.method in self.settings.baselines:
             document = self._baseline(unit)
@@ -197,8 +202,13 @@ class Study(StudyCases):
             "seed": unit.seed,
             "fold": unit.fold,
         }
-        (self.results / "units").mkdir(parents=True, exist_ok=True)
-        write_json(self.results / "units" / unit.file_name, document, indent=None)
+        path = self.results / "units" / unit.file_name
+
+        def write() -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, document, indent=None)
+
+        first_writes(write)
         return document
 
     def _baseline(self, unit: Unit) -> dict[str, Any]:
@@ -326,7 +336,7 @@ class Study(StudyCases):
         if isinstance(student, SwinStudent):
             merge_lora(student)
         use_onednn(student)
-        save_file(student.state_dict(), folder / WEIGHTS)
+        first_writes(lambda: save_file(student.state_dict(), folder / WEIGHTS))
         return student, fitted
 
     def _fit(
@@ -383,8 +393,8 @@ def run_units(study: Study, units: Sequence[Unit], minutes: float | None = None)
     """Run what is missing, in order, until the time is up; returns how many are still missing."""
     began = time.monotonic()
     for unit in units:
-        if study.result_of(unit) is None:
-            if minutes is not None and time.monotonic() - began > 60 * minutes:
+        if agreed(study.result_of(unit) is None):
+            if agreed(minutes is not None and time.monotonic() - began > 60 * minutes):
                 break
             study.run(unit)
     return sum(study.result_of(unit) is None for unit in units)

@@ -354,9 +354,9 @@ _TWO_PROCESSES = """
 import sys, torch
 sys.path[:0] = {paths!r}
 import test_distillation_training as t
-from training.engine import join_processes
+from training.processes import join_processes
 from pathlib import Path
-join_processes()
+join_processes(torch.device("cpu"))
 objective = t.student_objective(sets={{"ct": 1.0}})
 t.fitted(Path({work!r}) / str(torch.distributed.get_rank()), objective)
 total = sum(float(p.double().sum()) for p in objective.network.parameters())

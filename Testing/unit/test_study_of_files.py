@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +23,8 @@ from training.study import Study, run_units
 from training.study_configuration import read_study
 from training.study_report import write_study as write_figures
 
-STUDIES = Path(__file__).resolve().parents[2] / "training" / "configs" / "studies"
+ROOT = Path(__file__).resolve().parents[2]
+STUDIES = ROOT / "training" / "configs" / "studies"
 GRADES = {"well": 100.0, "moderate": 60.0, "poor": 20.0}
 PATIENTS = [(f"p{n:02d}", grade) for n, grade in enumerate(list(GRADES) * 8)]
 
@@ -151,6 +155,34 @@ def test_groups_and_studies_of_one_patient_stay_on_one_side(configuration, tmp_p
         assert not sides[0] & sides[1] and not (sides[0] | sides[1]) & sides[2]
         tested += [case.patient for case in part.test]
     assert sorted(tested) == sorted(case.patient for case in study.internal)
+
+
+def test_two_processes_of_torchrun_do_one_study(configuration, tmp_path):
+    """Whole commands: one prepares and writes, both train, nobody waits for the other for ever."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
+    command += ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
+    options = ["--config", str(configuration), "--device", "cpu"]
+    options += ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
+    options += ["--method", "without CBAM3D"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for name in ("reproduce", "distil"):  # the second finds everything done
+        done = subprocess.run(
+            [*command, "-m", "training", name, *options],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            cwd=ROOT,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "2 of 2 students are finished." in done.stdout
+    study = study_of(configuration, tmp_path)
+    tables = [
+        study.result_of(unit)["logits"]["internal ct"] for unit in study.units(["without CBAM3D"])
+    ]
+    assert sorted(p for table in tables for p in table) == sorted(p for p, _ in PATIENTS)
+    assert (tmp_path / "results" / "results.json").exists()
+    assert not list(tmp_path.rglob("*.partial"))
 
 
 def test_a_patient_of_both_cohorts_is_refused(configuration, tmp_path):
