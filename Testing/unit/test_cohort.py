@@ -97,6 +97,30 @@ def test_unknown_profiles_and_negative_indices_are_refused(profile: str, index: 
         sample_case_parameters(profile, index, 0)
 
 
+@pytest.mark.parametrize(
+    ("profile", "index", "grade", "size", "voxels", "mean", "spread", "pet"),
+    [
+        ("internal", 7, "well", (220, 182, 57), 4147, 105.693, 11.904, (0.28378, 0.35497)),
+        ("external", 3, "poor", (175, 145, 42), 317, 82.565, 27.233, ()),
+    ],
+)
+def test_the_cohort_of_the_studies_is_frozen(
+    profile, index, grade, size, voxels, mean, spread, pet
+) -> None:
+    """Results of a study are of these cases: whatever changes them needs another seed and study."""
+    case = simulate_cohort_case(
+        sample_case_parameters(profile, index, 20260), profile, index, 20260
+    )
+    lesion = case.truth.lesion_ids.array > 0
+    assert case.truth.observed_grade == grade
+    assert case.ct.geometry.size == size
+    assert np.count_nonzero(lesion) == voxels
+    assert case.ct.array[lesion].mean() == pytest.approx(mean, abs=0.01)
+    assert case.ct.array[lesion].std() == pytest.approx(spread, abs=0.01)
+    means = [float(volume.array.mean()) for volume in case.pet.values()]
+    assert means == pytest.approx(pet, abs=1e-4)
+
+
 def test_macro_auc_counts_ordered_pairs() -> None:
     labels = np.array([0, 0, 1, 1, 1])
     score = np.array([0.9, 0.4, 0.5, 0.2, 0.1])

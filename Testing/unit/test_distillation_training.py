@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from REACTKDLib.model_package import spec_from_section
 from REACTKDLib.networks.student import Student
 from training.answers import Answers, TeacherEntry, answers_of
 from training.batches import DOSED_CT, Batch, CropSettings, crop_batches, whole_case
-from training.engine import CHECKPOINT, METRICS, Optimisation, fit
+from training.engine import CHECKPOINT, METRICS, Optimisation, _Steps, fit
 from training.forward import batch_cells, view_of
 from training.losses import make_distillation
 from training.networks.swin import SwinEncoder, SwinSpec
@@ -348,6 +349,27 @@ def test_supervised_cells_show_the_class_in_the_lesion(tmp_path):
     spread = logits.max(dim=-1).values - logits.min(dim=-1).values
     means = [float((spread * part).sum() / part.sum()) for part in (inside, outside)]
     assert means[0] > 1.1 * means[1]
+
+
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+def test_mixed_precision_is_chosen_for_a_cuda_device_alone(monkeypatch):
+    objective = student_objective(sets={"ct": 1.0})
+    optimiser = torch.optim.AdamW(objective.parameters())
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimiser)
+
+    def steps(device: str, mixed: bool = True) -> _Steps:
+        return _Steps(objective, optimiser, schedule, torch.device(device), mixed)
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    for plain in (steps("cpu"), steps("cuda", mixed=False)):
+        assert isinstance(plain.autocast, contextlib.nullcontext)
+        assert not plain.scaler.is_enabled()
+    assert steps("cuda").autocast.fast_dtype == torch.bfloat16
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda *a, enabled: asked.append(enabled))
+    assert steps("cuda").autocast.fast_dtype == torch.float16
+    assert asked == [True]  # float16 needs its losses scaled
 
 
 _TWO_PROCESSES = """
