@@ -378,8 +378,8 @@ sys.path[:0] = {paths!r}
 import test_distillation_training as t
 from training.processes import join_processes
 from pathlib import Path
+objective = t.student_objective(sets={{"ct": 1.0}})  # with a folder of its own
 join_processes(torch.device("cpu"))
-objective = t.student_objective(sets={{"ct": 1.0}})
 t.fitted(Path({work!r}) / str(torch.distributed.get_rank()), objective)
 total = sum(float(p.double().sum()) for p in objective.network.parameters())
 Path({work!r}, f"sum{{torch.distributed.get_rank()}}").write_text(repr(total))
