@@ -37,12 +37,14 @@ def faithfulness_scores(
       mean of the region of interest, the largest share first; low is good.
     - ``insertion AUC`` : the same while they come back; high is good.
     - ``map likeness, random network`` : absolute rank correlation of the map with that of a network
-      whose parameters are all random; near 0 is good.
+      whose parameters are all random. Both maps have the weights of the pooling, which follow from
+      the masks: it cannot come near 0.
+    - ``density likeness, random network`` : the same of the maps without these weights, of what the
+      network itself has learnt; near 0 is good.
     """
+    likeness = {False: "map likeness, random network", True: "density likeness, random network"}
     scores: dict[str, dict[str, float]] = {
-        "deletion AUC": {},
-        "insertion AUC": {},
-        "map likeness, random network": {},
+        name: {} for name in ("deletion AUC", "insertion AUC", *likeness.values())
     }
     for case in cases:
         batch = whole_case(case, spec, device)
@@ -63,15 +65,21 @@ def faithfulness_scores(
             curve = perturbation_curve(predict, volumes, {"ct": 0.0}, steps, target, mode)
             scores[f"{mode} AUC"][case.patient] = round(curve.auc, 5)
 
-        def explain(network: nn.Module, batch: Batch = batch, target: int = target) -> np.ndarray:
-            view = _view(network, batch)  # type: ignore[arg-type]  # a copy of the student
-            return evidence(network, view, target, reference)[0]  # type: ignore[arg-type]
+        weights = view.weights[0, 0].cpu().numpy()
+        for density, name in likeness.items():
+            scale = np.where(weights > 0, weights, 1.0) if density else np.ones_like(weights)
 
-        domain = view.weights[0, 0].cpu().numpy() > 0
-        last = cascade(student, _BLOCKS, explain, seed, domain)[-1]
-        scores["map likeness, random network"][case.patient] = round(
-            abs(last.absolute_rank_correlation), 5
-        )
+            def explain(
+                network: nn.Module,
+                batch: Batch = batch,
+                target: int = target,
+                scale: np.ndarray = scale,
+            ) -> np.ndarray:
+                view = _view(network, batch)  # type: ignore[arg-type]  # a copy of the student
+                return evidence(network, view, target, reference)[0] / scale  # type: ignore[arg-type]
+
+            last = cascade(student, _BLOCKS, explain, seed, weights > 0)[-1]
+            scores[name][case.patient] = round(abs(last.absolute_rank_correlation), 5)
     return scores
 
 

@@ -204,7 +204,12 @@ def test_a_trained_student_is_there_again_and_gives_its_logits(smoke):
 
 def test_faithfulness_is_measured_for_the_first_seed(smoke):
     for document in units_of(smoke[1]):
-        for name in ("deletion AUC", "insertion AUC", "map likeness, random network"):
+        for name in (
+            "deletion AUC",
+            "insertion AUC",
+            "map likeness, random network",
+            "density likeness, random network",
+        ):
             assert len(document["explanation"][name]) == 1
             assert all(0 <= v <= 1 for v in document["explanation"][name].values())
 
