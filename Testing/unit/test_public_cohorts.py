@@ -13,7 +13,7 @@ from images import LIVER_RULES, OBLIQUE, ct_array, label_array, write_image
 from REACTKDLib.errors import OptionError, OutputError
 from REACTKDLib.geometry import Geometry
 from REACTKDLib.read import read_study
-from training.folds import split_folds
+from training.folds import split_units
 from training.label_schema import LUNG_METASTASIS, SCHEMAS
 from training.manifest import ManifestError, read_manifest, study_files
 from training.public_cohorts import COHORTS, build_manifest
@@ -302,7 +302,8 @@ def test_sts_on_the_real_patients(tmp_path):
     built = build_manifest("sts", REAL_STS, tmp_path / "sts.csv")
     cohort = read_manifest(built.path, LUNG_METASTASIS, folds=3)
     assert (len(cohort.cases), sum(cohort.labels)) == (51, 19)
-    for split in split_folds(cohort, 3, seed=0):
+    units = [case.unit for case in cohort.cases]
+    for split in split_units(units, cohort.labels, 3, seed=0):
         assert len(split.held_out) == 17
         assert sum(cohort.labels[n] for n in split.held_out) in (6, 7)
     study = read_study(study_files(cohort.cases[0]), LIVER_RULES[1:])
