@@ -190,7 +190,9 @@ def bounding_box(array: np.ndarray) -> tuple[slice, slice, slice] | None:
     return (k, j, i)
 
 
-def array_on_same_voxels(array: np.ndarray, source: Geometry, target: Geometry) -> np.ndarray | None:
+def array_on_same_voxels(
+    array: np.ndarray, source: Geometry, target: Geometry
+) -> np.ndarray | None:
     """``array`` (k, j, i) of ``source`` in the axis order and directions of ``target``, a view.
 
     None where the two grids do not have the same voxels (centres within a twentieth of a voxel).

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..report import graph_document, result_document
 from ..types import CaseResult
-from .codes import SCHEME
+from .codes import SCHEME, has_liver
 from .source import CtSource
 
 if TYPE_CHECKING:
@@ -80,6 +80,11 @@ class Identity:
         from pydicom import Dataset
 
         dataset.SeriesDescription = description
+        part = self.source.first.get("BodyPartExamined") or (
+            "LIVER" if has_liver(self.case) else ""
+        )
+        if part and dataset.Modality != "SR":  # the SR Document Series has no body part
+            dataset.BodyPartExamined = part
         scheme = Dataset()
         scheme.CodingSchemeDesignator = SCHEME
         scheme.CodingSchemeName = "REACTKD"

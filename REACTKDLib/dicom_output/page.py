@@ -178,9 +178,7 @@ def _picture(
     _write(draw, (left, top + height + 6), where, 18, _DIM)
 
 
-def _legend(
-    page: Image.Image, draw: ImageDraw.ImageDraw, case: CaseResult, peak: float
-) -> None:
+def _legend(page: Image.Image, draw: ImageDraw.ImageDraw, case: CaseResult, peak: float) -> None:
     """The colours of the attention, what they mean and where they end."""
     from PIL import Image
 
@@ -251,8 +249,12 @@ def _words(draw: ImageDraw.ImageDraw, case: CaseResult) -> None:
         color = tuple(round(255 * part) for part in colors[region.id])
         draw.rectangle((column.left, y, column.left + 14, y + 14), fill=color)
         _write(draw, (column.left + 24, column.top), _short(region.name), 18)
-        ml = f"{region.volume_ml:.0f} ml" if region.volume_ml >= 10 else f"{region.volume_ml:.1f} ml"
-        _write(draw, (column.left + width - 95, column.top), words.signed(share.share), 18, anchor="ra")
+        ml = (
+            f"{region.volume_ml:.0f} ml" if region.volume_ml >= 10 else f"{region.volume_ml:.1f} ml"
+        )
+        _write(
+            draw, (column.left + width - 95, column.top), words.signed(share.share), 18, anchor="ra"
+        )
         _write(draw, (column.left + width, column.top), ml, 18, _DIM, "ra")
         column.skip(25)
     column.skip(12)

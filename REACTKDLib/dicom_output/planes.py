@@ -25,6 +25,7 @@ _AXES: Mapping[str, tuple[tuple[float, ...], ...]] = {
     "sagittal": ((0, 1, 0), (0, 0, -1), (-1, 0, 0)),
 }
 
+
 @dataclass(frozen=True, eq=False)
 class Plane:
     """Arrays (rows, columns) of one plane: HU, attention, region labels; mm per pixel."""
@@ -55,7 +56,10 @@ def key_point(attention: np.ndarray, labels: np.ndarray, geometry: Geometry) -> 
 
 
 def cut_planes(
-    source: CtSource, attention: np.ndarray, labels: np.ndarray, sizes: Mapping[str, tuple[int, int]]
+    source: CtSource,
+    attention: np.ndarray,
+    labels: np.ndarray,
+    sizes: Mapping[str, tuple[int, int]],
 ) -> list[Plane]:
     """The planes named in ``sizes`` (width, height in pixels), each filled as well as it can be.
 

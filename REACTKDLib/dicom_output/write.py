@@ -9,7 +9,7 @@ import numpy as np
 
 from ..deidentify import Pseudonyms, deidentified_case
 from ..errors import InputError, OutputError
-from ..geometry import array_on_same_voxels
+from ..geometry import array_on_same_voxels, bounding_box
 from ..report import atomic_folder
 from ..types import CaseResult, Volume
 from .source import CtSource, need_libraries, quiet_dicom_libraries, read_source
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SEGMENTATION, PARAMETRIC_MAP = "segmentation.dcm", "attention.dcm"
 REPORT, PAGE = "report.dcm", "page.dcm"
+#: Mean HU of a region may differ by rounding of stored values.
+_SAME_HU = 1.0
 DICOM_FILES = (SEGMENTATION, PARAMETRIC_MAP, REPORT, PAGE)
 
 
@@ -38,7 +40,9 @@ def check_dicom_output(folder: Path, *, overwrite: bool = False) -> None:
         raise OutputError(f"{folder} is a file.", "Give another output folder.")
     names = {p.name for p in folder.iterdir()}
     if names and not overwrite:
-        raise OutputError(f"{folder} exists and is not empty.", "Give a new folder, or --overwrite.")
+        raise OutputError(
+            f"{folder} exists and is not empty.", "Give a new folder, or --overwrite."
+        )
     foreign = sorted(names - set(DICOM_FILES))
     if foreign:
         raise OutputError(
@@ -101,6 +105,7 @@ def make_objects(
         raise InputError("The result has no region.", "Run 'reactkd predict' again.")
     labels = _on_source(case.region_labels, source)
     attention = _on_source(case.attention, source)
+    _check_same_ct(case, source, labels)
     identity = make_identity(case, source, deidentified=deidentified)
     segmentation = make_segmentation(identity, labels)
     parametric_map = make_parametric_map(identity, attention)
@@ -125,3 +130,21 @@ def _on_source(volume: Volume, source: CtSource) -> np.ndarray:
             "Give the series that the result was made from, or choose it with --series.",
         )
     return array
+
+
+def _check_same_ct(case: CaseResult, source: CtSource, labels: np.ndarray) -> None:
+    """The mean HU of each region must be what the result says: grids alone may be alike."""
+    box = bounding_box(labels)
+    if box is None:
+        return
+    inside = labels[box].ravel()
+    counts = np.bincount(inside, minlength=256)
+    sums = np.bincount(inside, weights=source.hu[box].ravel(), minlength=256)
+    for region in case.regions:
+        mean = sums[region.label] / max(counts[region.label], 1)
+        if abs(mean - region.mean_hu) > _SAME_HU:
+            raise InputError(
+                f"The result is not of this CT: the mean of '{region.name}' is"
+                f" {region.mean_hu:.1f} HU in the result and {mean:.1f} HU here.",
+                "Give the series that the result was made from, or choose it with --series.",
+            )
