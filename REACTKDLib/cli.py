@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "--dicom-output",
         type=Path,
         metavar="DIR",
-        help="new folder for DICOM objects of the result",
+        help="new folder for DICOM objects of it",
     )
     add_deidentify_options(predict)
 

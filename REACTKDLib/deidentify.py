@@ -1,4 +1,4 @@
-"""Takes out who the patient is: of a result, and of the CT headers that DICOM objects are made from.
+"""Takes out who the patient is: of a result, and of the CT headers that DICOM objects come from.
 
 Same salt, same pseudonyms: whoever keeps the salt can bring later cases of a patient together, and
 give the CT itself the same UIDs (:meth:`Pseudonyms.uid`). Without a salt file the salt is random

@@ -190,6 +190,12 @@ def bounding_box(array: np.ndarray) -> tuple[slice, slice, slice] | None:
     return (k, j, i)
 
 
+def content_box(array: np.ndarray) -> tuple[slice, slice, slice]:
+    """As :func:`bounding_box`, but the whole array where all voxels are zero."""
+    k, j, i = array.shape
+    return bounding_box(array) or (slice(0, k), slice(0, j), slice(0, i))
+
+
 def array_on_same_voxels(
     array: np.ndarray, source: Geometry, target: Geometry
 ) -> np.ndarray | None:
@@ -202,7 +208,7 @@ def array_on_same_voxels(
     if sorted(axes) != [0, 1, 2]:
         return None
     turned = np.transpose(array, [2 - int(axes[a]) for a in (2, 1, 0)])
-    backwards = [2 - a for a in range(3) if step[a, axes[a]] < 0]
+    backwards = tuple(2 - a for a in range(3) if step[a, axes[a]] < 0)
     turned = np.flip(turned, backwards)
     corners = np.array(list(itertools.product(*[(0, n - 1) for n in source.size])), dtype=float)
     found = target.ijk_from_lps(source.lps_from_ijk(corners))

@@ -1,4 +1,4 @@
-"""Results as DICOM objects that a PACS takes: Segmentation, Parametric Map, SR, Secondary Capture."""
+"""Results as DICOM objects that a PACS takes: Segmentation, Parametric Map, SR and a page."""
 
 from .write import DICOM_FILES, check_dicom_output, write_dicom_output
 

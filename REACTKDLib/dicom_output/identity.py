@@ -75,14 +75,13 @@ class Identity:
         """SHA-256 of the model's weights; empty when the result does not say it."""
         return self.case.provenance.get("model", {}).get("weights_sha256", "")
 
-    def finish(self, dataset: Dataset, description: str) -> Dataset:
+    def finish(self, dataset: Dataset, description: str) -> None:
         """Add what highdicom's constructors do not know, and make the object repeatable."""
         from pydicom import Dataset
 
         dataset.SeriesDescription = description
-        part = self.source.first.get("BodyPartExamined") or (
-            "LIVER" if has_liver(self.case) else ""
-        )
+        part = "LIVER" if has_liver(self.case) else ""
+        part = self.source.first.get("BodyPartExamined") or part
         if part and dataset.Modality != "SR":  # the SR Document Series has no body part
             dataset.BodyPartExamined = part
         scheme = Dataset()
@@ -103,7 +102,6 @@ class Identity:
                 element.value = self.uid(f"dimensions {dataset.Modality}")
         if self.deidentified:
             _mark_deidentified(dataset)
-        return dataset
 
 
 def make_identity(case: CaseResult, source: CtSource, *, deidentified: bool) -> Identity:

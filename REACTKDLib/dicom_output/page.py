@@ -165,8 +165,12 @@ def _picture(
     page.paste(Image.fromarray(np.ascontiguousarray(pixels)), corner)
     title, letters, axis = _CAPTIONS[plane.name]
     middle, centre = top + height // 2, left + width // 2
-    places = ((left + 8, middle, "lm"), (left + width - 8, middle, "rm"))
-    places += ((centre, top + 6, "ma"), (centre, top + height - 6, "md"))
+    places = (
+        (left + 8, middle, "lm"),
+        (left + width - 8, middle, "rm"),
+        (centre, top + 6, "ma"),
+        (centre, top + height - 6, "md"),
+    )
     for letter, (x, y, anchor) in zip(letters, places, strict=True):
         _write(draw, (x, y), letter, 20, _TEXT, anchor, rim=2)
     bar = 50.0 / plane.mm_per_pixel
@@ -249,13 +253,10 @@ def _words(draw: ImageDraw.ImageDraw, case: CaseResult) -> None:
         color = tuple(round(255 * part) for part in colors[region.id])
         draw.rectangle((column.left, y, column.left + 14, y + 14), fill=color)
         _write(draw, (column.left + 24, column.top), _short(region.name), 18)
-        ml = (
-            f"{region.volume_ml:.0f} ml" if region.volume_ml >= 10 else f"{region.volume_ml:.1f} ml"
-        )
-        _write(
-            draw, (column.left + width - 95, column.top), words.signed(share.share), 18, anchor="ra"
-        )
-        _write(draw, (column.left + width, column.top), ml, 18, _DIM, "ra")
+        right = column.left + width
+        ml = f"{region.volume_ml:.{0 if region.volume_ml >= 10 else 1}f} ml"
+        _write(draw, (right - 95, column.top), words.signed(share.share), 18, anchor="ra")
+        _write(draw, (right, column.top), ml, 18, _DIM, "ra")
         column.skip(25)
     column.skip(12)
     for notice in words.other_notices(case)[:5]:

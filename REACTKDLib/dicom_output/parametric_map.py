@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..geometry import bounding_box
+from ..geometry import content_box
 from .codes import own, unit
 from .identity import Identity
 
@@ -23,7 +23,7 @@ def make_parametric_map(identity: Identity, attention: np.ndarray) -> highdicom.
     from pydicom.sr.codedict import codes
 
     case, source = identity.case, identity.source
-    box = bounding_box(attention) or tuple(slice(0, n) for n in attention.shape)
+    box = content_box(attention)
     values = np.ascontiguousarray(attention[box], dtype=np.float32)
     peak = float(np.abs(values).max()) or 1.0
     mapping = hd.pm.RealWorldValueMapping(
@@ -55,4 +55,5 @@ def make_parametric_map(identity: Identity, attention: np.ndarray) -> highdicom.
         **identity.of("PM"),
     )
     parametric_map.BurnedInAnnotation = "NO"
-    return identity.finish(parametric_map, "REACTKD attention")
+    identity.finish(parametric_map, "REACTKD attention")
+    return parametric_map

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..geometry import Geometry, Vector, bounding_box, resample_array
+from ..geometry import Geometry, Vector, content_box, resample_array
 from .source import CtSource
 
 #: Around the regions, mm.
@@ -48,8 +48,7 @@ def key_point(attention: np.ndarray, labels: np.ndarray, geometry: Geometry) -> 
         k, j, i = np.unravel_index(int(attention.argmax()), attention.shape)
         place = np.array([i, j, k], dtype=float)
     else:
-        box = bounding_box(labels) or tuple(slice(0, n) for n in labels.shape)
-        k, j, i = ((s.start + s.stop - 1) / 2 for s in box)
+        k, j, i = ((s.start + s.stop - 1) / 2 for s in content_box(labels))
         place = np.array([i, j, k])
     point = geometry.lps_from_ijk(place)
     return (float(point[0]), float(point[1]), float(point[2]))
@@ -66,7 +65,7 @@ def cut_planes(
     ``attention`` and ``labels`` (k, j, i) lie on the grid of the source.
     """
     geometry = source.geometry
-    box = bounding_box(labels) or tuple(slice(0, n) for n in labels.shape)
+    box = content_box(labels)
     inner = geometry.crop_to(box)
     middle = inner.corners_lps().mean(axis=0)
     half = np.abs(inner.corners_lps() - middle).max(axis=0) + _MARGIN_MM

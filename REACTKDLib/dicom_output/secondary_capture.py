@@ -1,4 +1,4 @@
-"""The page of a result as a Secondary Capture image (PS3.3 A.8.1), for viewers that show no more."""
+"""The page of a result as a Secondary Capture image (PS3.3 A.8.1): any viewer shows it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_secondary_capture(
         **identity.of("SC"),
     )
     capture.copy_patient_and_study_information(source.first)
-    capture.PatientOrientation = None  # a page has none (type 2C)
+    capture["PatientOrientation"].value = None  # a page has none (type 2C)
     capture.BurnedInAnnotation = "NO"
     capture.RecognizableVisualFeatures = "NO"
     capture.ImageComments = "Research use only. Not for diagnosis."
@@ -46,4 +46,5 @@ def make_secondary_capture(
         reference.ReferencedSOPClassUID = header.SOPClassUID
         reference.ReferencedSOPInstanceUID = header.SOPInstanceUID
         capture.SourceImageSequence.append(reference)
-    return identity.finish(capture, "REACTKD page")
+    identity.finish(capture, "REACTKD page")
+    return capture

@@ -71,4 +71,5 @@ def make_segmentation(identity: Identity, labels: np.ndarray) -> highdicom.seg.S
         content_qualification=hd.ContentQualificationValues.RESEARCH,
         **identity.of("SEG"),
     )
-    return identity.finish(segmentation, "REACTKD regions")
+    identity.finish(segmentation, "REACTKD regions")
+    return segmentation

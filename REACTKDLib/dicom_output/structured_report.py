@@ -64,7 +64,8 @@ def make_report(
         is_complete=True,
         **identity.of("SR"),
     )
-    return identity.finish(report, "REACTKD report")
+    identity.finish(report, "REACTKD report")
+    return report
 
 
 def _number(name: Any, value: float, of: Any, **more: Any) -> Any:

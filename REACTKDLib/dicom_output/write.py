@@ -9,7 +9,7 @@ import numpy as np
 
 from ..deidentify import Pseudonyms, deidentified_case
 from ..errors import InputError, OutputError
-from ..geometry import array_on_same_voxels, bounding_box
+from ..geometry import array_on_same_voxels, content_box
 from ..report import atomic_folder
 from ..types import CaseResult, Volume
 from .source import CtSource, need_libraries, quiet_dicom_libraries, read_source
@@ -134,9 +134,7 @@ def _on_source(volume: Volume, source: CtSource) -> np.ndarray:
 
 def _check_same_ct(case: CaseResult, source: CtSource, labels: np.ndarray) -> None:
     """The mean HU of each region must be what the result says: grids alone may be alike."""
-    box = bounding_box(labels)
-    if box is None:
-        return
+    box = content_box(labels)
     inside = labels[box].ravel()
     counts = np.bincount(inside, minlength=256)
     sums = np.bincount(inside, weights=source.hu[box].ravel(), minlength=256)
