@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..geometry import content_box
-from .codes import own, unit
-from .identity import Identity
+from .codes import has_liver, own, unit
+from .identity import MANUFACTURER, Identity
 
 if TYPE_CHECKING:
     import highdicom
+    from pydicom import Dataset
 
 
 def make_parametric_map(identity: Identity, attention: np.ndarray) -> highdicom.pm.ParametricMap:
@@ -54,6 +55,45 @@ def make_parametric_map(identity: Identity, attention: np.ndarray) -> highdicom.
         content_qualification=hd.ContentQualificationValues.RESEARCH,
         **identity.of("PM"),
     )
+    _order_along_normal(parametric_map)
     parametric_map.BurnedInAnnotation = "NO"
+    parametric_map.ContentCreatorName = MANUFACTURER
+    parametric_map.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy(identity)]
     identity.finish(parametric_map, "REACTKD attention")
     return parametric_map
+
+
+def _anatomy(identity: Identity) -> Dataset:
+    """What the frames show (PS3.3 C.7.6.16.2.8), which this object must say."""
+    from highdicom.sr import CodedConcept
+    from pydicom import Dataset
+    from pydicom.sr.codedict import codes
+
+    region = codes.SCT.Liver if has_liver(identity.case) else codes.SCT.EntireBody
+    anatomy = Dataset()
+    anatomy.FrameLaterality = "U"
+    anatomy.AnatomicRegionSequence = [CodedConcept.from_code(region)]
+    return anatomy
+
+
+def _order_along_normal(parametric_map: Dataset) -> None:
+    """Turn the frames round where they run against their normal (row x column).
+
+    highdicom stores them so. The positions say it, but some readers (paramap2itkimage of dcmqi
+    1.5.7) take the stored order for the other one and show the map upside down.
+    """
+    frames = list(parametric_map.PerFrameFunctionalGroupsSequence)
+    shared = parametric_map.SharedFunctionalGroupsSequence[0]
+    cosines = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float)
+    first, last = (
+        np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
+        for frame in (frames[0], frames[-1])
+    )
+    if (last - first) @ np.cross(cosines[:3], cosines[3:]) >= 0:
+        return
+    frames.reverse()
+    for number, frame in enumerate(frames, start=1):
+        frame.FrameContentSequence[0].DimensionIndexValues = number
+    parametric_map.PerFrameFunctionalGroupsSequence = frames
+    values = np.frombuffer(parametric_map.FloatPixelData, np.float32)
+    parametric_map.FloatPixelData = values.reshape(len(frames), -1)[::-1].tobytes()

@@ -71,5 +71,6 @@ def make_segmentation(identity: Identity, labels: np.ndarray) -> highdicom.seg.S
         content_qualification=hd.ContentQualificationValues.RESEARCH,
         **identity.of("SEG"),
     )
+    segmentation.ContentCreatorName = MANUFACTURER
     identity.finish(segmentation, "REACTKD regions")
     return segmentation
