@@ -90,18 +90,26 @@ class Identity:
         scheme.CodingSchemeVersion = __version__
         scheme.CodingSchemeResponsibleOrganization = "REACTKD contributors"
         dataset.CodingSchemeIdentificationSequence = [scheme]
-        date, time = self.when.strftime("%Y%m%d"), self.when.strftime("%H%M%S")
-        for keyword in ("InstanceCreationDate", "ContentDate", "SeriesDate"):
-            if keyword in dataset or keyword == "SeriesDate":
-                setattr(dataset, keyword, date)
-        for keyword in ("InstanceCreationTime", "ContentTime", "SeriesTime"):
-            if keyword in dataset or keyword == "SeriesTime":
-                setattr(dataset, keyword, time)
+        self._set_times(dataset)
         for element in dataset.iterall():
             if element.keyword == "DimensionOrganizationUID":
                 element.value = self.uid(f"dimensions {dataset.Modality}")
         if self.deidentified:
             _mark_deidentified(dataset)
+
+    def _set_times(self, dataset: Dataset) -> None:
+        """The time of the run wherever highdicom wrote the time of writing."""
+        dataset.SeriesDate = dataset.SeriesTime = ""
+        for what in ("InstanceCreation", "Content", "Series"):
+            if f"{what}Date" in dataset:
+                setattr(dataset, f"{what}Date", self.when.strftime("%Y%m%d"))
+                setattr(dataset, f"{what}Time", self.when.strftime("%H%M%S"))
+        if "DateOfSecondaryCapture" in dataset:
+            dataset.DateOfSecondaryCapture = self.when.strftime("%Y%m%d")
+            dataset.TimeOfSecondaryCapture = self.when.strftime("%H%M%S")
+        # The last one is highdicom; the one before it is the scanner.
+        writer = dataset.ContributingEquipmentSequence[-1]
+        writer.ContributionDateTime = self.when.strftime("%Y%m%d%H%M%S")
 
 
 def make_identity(case: CaseResult, source: CtSource, *, deidentified: bool) -> Identity:

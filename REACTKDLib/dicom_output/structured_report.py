@@ -36,8 +36,14 @@ def make_report(
     )
     groups = [_class_group(identity, info, algorithm) for info in case.classes]
     groups.append(_contrast_group(identity, algorithm))
+    series = hd.sr.SourceSeriesForSegmentation(source.first.SeriesInstanceUID)
     for number, (region, share) in enumerate(zip(case.regions, case.shares, strict=True), start=1):
-        segment = hd.sr.ReferencedSegment.from_segmentation(segmentation, segment_number=number)
+        segment = hd.sr.ReferencedSegment(
+            segmentation.SOPClassUID,
+            segmentation.SOPInstanceUID,
+            segment_number=number,
+            source_series=series,
+        )
         groups.append(_region_group(identity, region, share, segment, algorithm))
 
     device = hd.sr.ObserverContext(
