@@ -298,6 +298,7 @@ def _store(
     timeout_s: float,
     progress: Callable[[str, float], None],
 ) -> tuple[Sent, ...]:
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
     from pynetdicom import AE
     from pynetdicom.status import code_to_category
 
@@ -305,7 +306,9 @@ def _store(
     entity.connection_timeout = entity.acse_timeout = timeout_s
     entity.dimse_timeout = entity.network_timeout = timeout_s
     for sop_class in sorted({item.sop_class for item in items}):
-        entity.add_requested_context(sop_class)
+        # Two offers, so that the PACS cannot choose against the way in which the file is written.
+        for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+            entity.add_requested_context(sop_class, syntax)
     more: dict[str, Any] = {}
     if target.tls:
         more["tls_args"] = (ssl.create_default_context(), target.host)
