@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +104,6 @@ def _push(options: argparse.Namespace, log: Any) -> None:
     else:
         target = store_target(options.cstore, options.aet, options.calling_aet, tls=options.tls)
     items = find_objects(options.folder)
-    # urllib3 and others log addresses and retries; what matters comes back as a result.
-    logging.getLogger("urllib3").setLevel(logging.CRITICAL)
     if not options.yes_send:
         log.say(consent_text(items, target), target=str(target), objects=len(items))
     sent = push(

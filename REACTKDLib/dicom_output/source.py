@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
 _SEX = ("M", "F", "O", "")
 #: Their messages quote values of the header, names among them.
-_TALKATIVE = ("highdicom", "pydicom", "pynetdicom", "dicomweb_client")
+_TALKATIVE = ("highdicom", "pydicom", "pynetdicom", "dicomweb_client", "retrying", "urllib3")
 
 _log = logging.getLogger("REACTKD")
 

@@ -12,13 +12,17 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from dicom_ct import CANARIES, write_ct
+import SimpleITK as sitk
+from dicom_ct import write_ct
 from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
 
+from REACTKDLib.cli import main
 from REACTKDLib.dicom_output import DICOM_FILES, write_dicom_output
 from REACTKDLib.errors import EnvironmentProblem, InputError, OutputError
-from REACTKDLib.geometry import Geometry
+from REACTKDLib.geometry import Geometry, image_from_array
 from REACTKDLib.palette import region_colors
+from REACTKDLib.report import read_result
 from REACTKDLib.types import CaseResult, Volume
 
 #: A DS has 16 characters: positions agree to this, mm.
@@ -340,10 +344,54 @@ def test_without_highdicom_the_extra_is_named(tmp_path, phantom_case, phantom_ct
         write_dicom_output(phantom_case, phantom_ct, tmp_path / "objects")
 
 
-def test_objects_name_the_patient_only_in_their_header(phantom_dicom):
-    """Free text, labels and codes of the objects hold nothing from the CT but the series' data."""
+@pytest.fixture(scope="module")
+def end_to_end(simulated_study, shipped_package, tmp_path_factory):
+    """A simulated patient as a scanner would send it, through ``predict --dicom-output``."""
+    folder = tmp_path_factory.mktemp("patient")
+    write_ct(folder / "ct", simulated_study.ct.array, simulated_study.ct.geometry)
+    labels = simulated_study.segmentation
+    image = image_from_array(labels.labels, labels.geometry)
+    sitk.WriteImage(image, str(folder / "segmentation.nii.gz"))
+    command = ["predict", "--ct", str(folder / "ct"), "--device", "cpu"]
+    command += ["--segmentation", str(folder / "segmentation.nii.gz")]
+    command += ["--output", str(folder / "result"), "--dicom-output", str(folder / "dicom")]
+    assert main(command) == 0
+    return folder
+
+
+def test_a_simulated_patient_from_ct_to_objects(end_to_end):
+    case = read_result(end_to_end / "result")
+    ct = slices(end_to_end / "ct")
+    segments = voxels_of_segments(read(end_to_end / "dicom", "segmentation"), ct)
+    assert np.array_equal(segments, expected_numbers(case))
+    values = voxels_of_map(read(end_to_end / "dicom", "attention"), ct)
+    assert np.array_equal(values, case.attention.array)
+    report = hd.sr.srread(end_to_end / "dicom" / "report.dcm")
+    groups = {g.tracking_identifier: g for g in report.content.get_image_measurement_groups()}
+    for name, probability in case.probabilities.items():
+        said = groups[name].get_measurements(codes.DCM.Probability)[0].value
+        assert said == pytest.approx(probability, rel=1e-5)
+    regions = report.content.get_volumetric_roi_measurement_groups()
+    assert [g.tracking_identifier for g in regions] == [r.id for r in case.regions]
+    yes = [i for i in report.iterall() if i.keyword == "TextValue" and "simulated" in i.value]
+    assert yes  # the notice of a model that never saw a patient
+
+
+def test_the_command_for_an_existing_result_writes_the_same(end_to_end, tmp_path, capsys):
+    command = ["dicom", str(end_to_end / "result"), "--ct", str(end_to_end / "ct")]
+    assert main([*command, "--output", str(tmp_path / "objects")]) == 0
+    assert str(tmp_path / "objects") in capsys.readouterr().out
     for name in DICOM_FILES:
-        ds = pydicom.dcmread(phantom_dicom / name)
-        for element in ds.iterall():
-            if element.keyword in ("TextValue", "SegmentLabel", "ContentDescription", "UID"):
-                assert not any(str(v) in str(element.value) for v in CANARIES.values())
+        written = (tmp_path / "objects" / name).read_bytes()
+        assert written == (end_to_end / "dicom" / name).read_bytes(), name
+    assert main([*command, "--output", str(tmp_path / "objects")]) == 5
+    assert main([*command, "--output", str(tmp_path / "objects"), "--overwrite"]) == 0
+
+
+def test_predict_refuses_before_it_works(phantom_files, random_package, tmp_path, capsys):
+    command = ["predict", "--ct", str(phantom_files["ct"]), "--model", str(random_package.path)]
+    command += ["--segmentation", str(phantom_files["segmentation"])]
+    command += ["--output", str(tmp_path / "result"), "--dicom-output", str(tmp_path / "dicom")]
+    assert main(command) == 2
+    assert "needs a CT that is a DICOM folder" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
