@@ -1,8 +1,8 @@
 """The command line: ``reactkd predict | info | demo | scene | report | dicom | push``.
 
 Exit codes: 0 done; 1 unexpected error; 2 wrong option; 3 unusable input; 4 unusable model package;
-5 output exists or cannot be written; 6 a library, device or download is not available;
-130 interrupted.
+5 output exists, cannot be written or was not stored by a PACS; 6 a library, device or download is
+not available; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -97,10 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--target", help="class to explain; default: the most probable")
     predict.add_argument("--overwrite", action="store_true", help="replace an earlier result")
     predict.add_argument(
-        "--dicom-output",
-        type=Path,
-        metavar="DIR",
-        help="new folder for DICOM objects of it",
+        "--dicom-output", type=Path, metavar="DIR", help="new folder for the result as DICOM"
     )
     add_deidentify_options(predict)
 
@@ -210,6 +207,11 @@ def _predict(options: argparse.Namespace, log: _Log) -> None:
             raise OptionError(
                 "--dicom-output needs a CT that is a DICOM folder.",
                 "Objects for a PACS refer to the images of the CT.",
+            )
+        if options.dicom_output.absolute() == options.output.absolute():
+            raise OptionError(
+                f"--output and --dicom-output are the same folder, {options.output}.",
+                "Give each a folder of its own.",
             )
         check_dicom_output(options.dicom_output, overwrite=options.overwrite)
 

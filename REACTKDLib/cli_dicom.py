@@ -86,14 +86,8 @@ def _dicom(options: argparse.Namespace, log: Any) -> None:
 
 def _push(options: argparse.Namespace, log: Any) -> None:
     from .dicom_output.source import need_libraries
-    from .push import (
-        consent_text,
-        find_objects,
-        push,
-        raise_for_failures,
-        store_target,
-        stow_target,
-    )
+    from .push import consent_text, find_objects, push, raise_for_failures
+    from .push_targets import store_target, stow_target
 
     need_libraries(("pydicom",), "dicom", "Sending")
     if options.timeout <= 0:

@@ -157,7 +157,7 @@ def _picture(
     pixels: np.ndarray,
     plane: Plane,
 ) -> None:
-    """One picture with title, letters of its sides and a bar of 5 cm."""
+    """One picture with title, letters of its sides and a scale bar."""
     from PIL import Image
 
     left, top = corner
@@ -173,11 +173,11 @@ def _picture(
     )
     for letter, (x, y, anchor) in zip(letters, places, strict=True):
         _write(draw, (x, y), letter, 20, _TEXT, anchor, rim=2)
-    bar = 50.0 / plane.mm_per_pixel
-    if bar < width - 40:
-        y = top + height - 14
-        draw.line((left + width - 20 - bar, y, left + width - 20, y), fill=_TEXT, width=3)
-        _write(draw, (left + width - 20, y - 6), "5 cm", 16, _TEXT, "rd", rim=2)
+    # The longest one that stays clear of the letter in the middle.
+    long = next((mm for mm in (50, 20, 10) if mm / plane.mm_per_pixel < width / 3), 5)
+    bar, y = long / plane.mm_per_pixel, top + height - 14
+    draw.line((left + width - 20 - bar, y, left + width - 20, y), fill=_TEXT, width=3)
+    _write(draw, (left + width - 20, y - 6), f"{long} mm", 16, _TEXT, "rd", rim=2)
     where = f"{title}   ({axis} {plane.position_mm:+.0f} mm)"
     _write(draw, (left, top + height + 6), where, 18, _DIM)
 

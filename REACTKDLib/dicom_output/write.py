@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..deidentify import Pseudonyms, deidentified_case
-from ..errors import InputError, OutputError
+from ..errors import EnvironmentProblem, InputError, OutputError
 from ..geometry import array_on_same_voxels, content_box
 from ..report import atomic_folder
 from ..types import CaseResult, Volume
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 SEGMENTATION, PARAMETRIC_MAP = "segmentation.dcm", "attention.dcm"
 REPORT, PAGE = "report.dcm", "page.dcm"
+#: The first version whose parametric maps take volumes.
+_HIGHDICOM = (0, 28)
 #: Mean HU of a region may differ by rounding of stored values.
 _SAME_HU = 1.0
 DICOM_FILES = (SEGMENTATION, PARAMETRIC_MAP, REPORT, PAGE)
@@ -29,11 +32,17 @@ def check_dicom_output(folder: Path, *, overwrite: bool = False) -> None:
 
     Raises
     ------
-    EnvironmentProblem : a library of the extra ``dicom`` is missing.
+    EnvironmentProblem : a library of the extra ``dicom`` is missing or too old.
     OutputError : the folder is a file, or is not empty (with ``overwrite``: holds other files than
         :data:`DICOM_FILES`).
     """
     need_libraries(("pydicom", "highdicom", "PIL"), "dicom", "DICOM output")
+    version = importlib.metadata.version("highdicom")
+    if tuple(map(int, version.split(".")[:2])) < _HIGHDICOM:
+        raise EnvironmentProblem(
+            f"DICOM output needs highdicom {'.'.join(map(str, _HIGHDICOM))}; {version} is installed.",
+            "Update it: pip install --upgrade highdicom.",
+        )
     if not folder.exists():
         return
     if not folder.is_dir():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
+import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
@@ -334,13 +336,17 @@ def test_nothing_that_is_there_is_lost(tmp_path, phantom_case, phantom_ct):
 
 
 def test_without_highdicom_the_extra_is_named(tmp_path, phantom_case, phantom_ct, monkeypatch):
-    import importlib.util
-
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda n, *a: None if n == "highdicom" else found(n, *a)
     )
     with pytest.raises(EnvironmentProblem, match=r"highdicom.*pip install 'reactkd\[dicom\]'"):
+        write_dicom_output(phantom_case, phantom_ct, tmp_path / "objects")
+
+
+def test_an_old_highdicom_is_refused(tmp_path, phantom_case, phantom_ct, monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.27.0")
+    with pytest.raises(EnvironmentProblem, match=r"needs highdicom 0\.28; 0\.27\.0"):
         write_dicom_output(phantom_case, phantom_ct, tmp_path / "objects")
 
 
@@ -386,6 +392,13 @@ def test_the_command_for_an_existing_result_writes_the_same(end_to_end, tmp_path
         assert written == (end_to_end / "dicom" / name).read_bytes(), name
     assert main([*command, "--output", str(tmp_path / "objects")]) == 5
     assert main([*command, "--output", str(tmp_path / "objects"), "--overwrite"]) == 0
+
+
+def test_one_folder_for_both_is_refused(end_to_end, tmp_path, capsys):
+    command = ["predict", "--ct", str(end_to_end / "ct"), "--output", str(tmp_path / "both")]
+    command += ["--segmentation", str(end_to_end / "segmentation.nii.gz")]
+    assert main([*command, "--dicom-output", str(tmp_path / "both")]) == 2
+    assert "same folder" in capsys.readouterr().err and not any(tmp_path.iterdir())
 
 
 def test_predict_refuses_before_it_works(phantom_files, random_package, tmp_path, capsys):

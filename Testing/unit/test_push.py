@@ -15,7 +15,7 @@ import pytest
 from dicom_ct import CANARIES
 from pacs import c_store_service, stow_service
 
-from REACTKDLib import push
+from REACTKDLib import push_targets as push
 from REACTKDLib.cli import main
 from REACTKDLib.dicom_output import DICOM_FILES
 from REACTKDLib.errors import OptionError
