@@ -28,7 +28,7 @@ _LEAST_SALT_BYTES = 16
 
 #: The CT's attributes that the written objects need and that say nothing about the person.
 KEPT = (
-    *("SOPClassUID", "Modality", "SeriesNumber", "Rows", "Columns", "NumberOfFrames"),
+    *("SOPClassUID", "Modality", "Rows", "Columns", "NumberOfFrames"),
     *("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
     *("ImageOrientationPatient", "ImagePositionPatient"),
     *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),

@@ -40,8 +40,8 @@ def check_dicom_output(folder: Path, *, overwrite: bool = False) -> None:
     version = importlib.metadata.version("highdicom")
     if tuple(map(int, version.split(".")[:2])) < _HIGHDICOM:
         raise EnvironmentProblem(
-            f"DICOM output needs highdicom {'.'.join(map(str, _HIGHDICOM))}; {version} is installed.",
-            "Update it: pip install --upgrade highdicom.",
+            f"highdicom {version} is too old for DICOM output.",
+            f"Install {'.'.join(map(str, _HIGHDICOM))} or later: pip install --upgrade highdicom.",
         )
     if not folder.exists():
         return
