@@ -48,8 +48,12 @@ class Identity:
 
     def uid(self, what: str) -> str:
         """The UID of a part of the output, below 2.25 (PS3.5 Annex B.2)."""
-        content = hashlib.sha256(self.digest + what.encode()).digest()
-        return f"2.25.{uuid.UUID(bytes=content[:16], version=4).int}"
+        return _uid(self.digest + what.encode())
+
+    @property
+    def device_uid(self) -> str:
+        """The UID of this version with this model, the same in all its reports."""
+        return _uid(f"device {__version__} {self.model_sha256}".encode())
 
     def of(self, kind: str) -> dict[str, Any]:
         """Arguments for highdicom's constructors: series, instance and equipment."""
@@ -87,7 +91,6 @@ class Identity:
         scheme = Dataset()
         scheme.CodingSchemeDesignator = SCHEME
         scheme.CodingSchemeName = "REACTKD"
-        scheme.CodingSchemeVersion = __version__
         scheme.CodingSchemeResponsibleOrganization = "REACTKD contributors"
         dataset.CodingSchemeIdentificationSequence = [scheme]
         self._set_times(dataset)
@@ -112,6 +115,10 @@ class Identity:
         writer.ContributionDateTime = self.when.strftime("%Y%m%d%H%M%S")
 
 
+def _uid(content: bytes) -> str:
+    return f"2.25.{uuid.UUID(bytes=hashlib.sha256(content).digest()[:16], version=4).int}"
+
+
 def make_identity(case: CaseResult, source: CtSource, *, deidentified: bool) -> Identity:
     """The identity of the objects of ``case`` on ``source``."""
     # Of a de-identified result no date is written, and none may change the UIDs.
@@ -130,8 +137,8 @@ def make_identity(case: CaseResult, source: CtSource, *, deidentified: bool) -> 
     digest.update(case.region_labels.array.tobytes())
     for header in source.headers:
         digest.update(str(header.SOPInstanceUID).encode())
-    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "PatientName"):
-        digest.update(f"{keyword}={source.first.get(keyword)}".encode())
+    # Patient and study are copied from here: corrected ones make other objects.
+    digest.update(str(source.first).encode())
     return Identity(case, source, digest.digest(), when, deidentified)
 
 

@@ -49,7 +49,7 @@ def make_report(
     device = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
-            uid=identity.uid("device"),
+            uid=identity.device_uid,
             name=MANUFACTURER,
             manufacturer_name=MANUFACTURER,
             model_name=f"{name} {version}"[:64],

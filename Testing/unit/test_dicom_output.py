@@ -265,6 +265,15 @@ def test_the_same_result_gives_the_same_files_and_another_one_other_uids(
         assert uids[0] != uids[1]
 
 
+def test_a_corrected_patient_gives_other_objects(tmp_path, phantom_case, ct_study, phantom_dicom):
+    ct = tmp_path / "ct"
+    write_ct(ct, ct_study.ct.array, ct_study.ct.geometry, PatientBirthDate="19610704")
+    folder = write_dicom_output(phantom_case, ct, tmp_path / "objects")
+    for name in DICOM_FILES:
+        uids = [pydicom.dcmread(f / name).SOPInstanceUID for f in (folder, phantom_dicom)]
+        assert uids[0] != uids[1]
+
+
 @pytest.mark.parametrize(
     ("charset", "name"),
     [("ISO_IR 100", "Müller^Jörg"), (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎")],
