@@ -1,8 +1,8 @@
-"""The command line: ``reactkd predict | info | demo | scene | report``.
+"""The command line: ``reactkd predict | info | demo | scene | report | dicom | push``.
 
 Exit codes: 0 done; 1 unexpected error; 2 wrong option; 3 unusable input; 4 unusable model package;
-5 output exists or cannot be written; 6 a library, device or download is not available;
-130 interrupted.
+5 output exists, cannot be written or was not stored by a PACS; 6 a library, device or download is
+not available; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .cli_dicom import add_deidentify_options, add_dicom_commands, chosen_pseudonyms
 from .errors import EnvironmentProblem, InputError, OptionError, ReactKDError
 from .model_package import (
     ModalitySetStatistics,
@@ -95,6 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--scheme", default="anatomical", help="regions: anatomical or paper")
     predict.add_argument("--target", help="class to explain; default: the most probable")
     predict.add_argument("--overwrite", action="store_true", help="replace an earlier result")
+    predict.add_argument(
+        "--dicom-output", type=Path, metavar="DIR", help="new folder for the result as DICOM"
+    )
+    add_deidentify_options(predict)
 
     info = commands.add_parser("info", parents=[common], help="show a model package")
     info.set_defaults(run=_info)
@@ -121,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("result", type=Path, help="result folder; with pictures if it has a scene")
     report.add_argument("--output", type=Path, required=True, help="new file, .html")
     report.add_argument("--overwrite", action="store_true", help="replace an earlier file")
+
+    add_dicom_commands(commands, common)
     return parser
 
 
@@ -192,6 +199,22 @@ def _predict(options: argparse.Namespace, log: _Log) -> None:
     from .pipeline import RunOptions, run_files
     from .read import StudyFiles
 
+    pseudonyms = chosen_pseudonyms(options)
+    if options.dicom_output is not None:
+        from .dicom_output import check_dicom_output, write_dicom_output
+
+        if not options.ct.is_dir():
+            raise OptionError(
+                "--dicom-output needs a CT that is a DICOM folder.",
+                "Objects for a PACS refer to the images of the CT.",
+            )
+        if options.dicom_output.absolute() == options.output.absolute():
+            raise OptionError(
+                f"--output and --dicom-output are the same folder, {options.output}.",
+                "Give each a folder of its own.",
+            )
+        check_dicom_output(options.dicom_output, overwrite=options.overwrite)
+
     pet = {"pet_fdg": options.pet_fdg, "pet_acetate": options.pet_acetate}
     files = StudyFiles(
         ct=options.ct,
@@ -208,8 +231,19 @@ def _predict(options: argparse.Namespace, log: _Log) -> None:
         RunOptions(options.target, options.scheme, options.device),
         overwrite=options.overwrite,
         progress=log.progress,
+        pseudonyms=pseudonyms,
     )
     _say_result(case, options.output, log)
+    if options.dicom_output is not None:
+        written = write_dicom_output(
+            case,
+            options.ct,
+            options.dicom_output,
+            series_uid=options.series,
+            pseudonyms=pseudonyms,
+            overwrite=options.overwrite,
+        )
+        log.say(f"DICOM objects: {written}", dicom_output=str(written))
 
 
 def _say_result(case: CaseResult, output: Path, log: _Log) -> None:

@@ -108,6 +108,11 @@ class Geometry:
         return affine
 
     @property
+    def kji_to_lps_matrix(self) -> np.ndarray:
+        """4x4 affine from array indices (k, j, i, 1) to LPS mm."""
+        return self.ijk_to_lps_matrix[:, [2, 1, 0, 3]]
+
+    @property
     def ijk_to_ras_matrix(self) -> np.ndarray:
         """4x4 affine from (i, j, k, 1) to RAS mm, as ``vtkMRMLVolumeNode.GetIJKToRASMatrix``."""
         return np.diag([*LPS_TO_RAS, 1.0]) @ self.ijk_to_lps_matrix
@@ -183,6 +188,37 @@ def bounding_box(array: np.ndarray) -> tuple[slice, slice, slice] | None:
     j = span(array[k].any(axis=(0, 2)))
     i = span(array[k, j].any(axis=(0, 1)))
     return (k, j, i)
+
+
+def content_box(array: np.ndarray) -> tuple[slice, slice, slice]:
+    """As :func:`bounding_box`, but the whole array where all voxels are zero."""
+    k, j, i = array.shape
+    return bounding_box(array) or (slice(0, k), slice(0, j), slice(0, i))
+
+
+def array_on_same_voxels(
+    array: np.ndarray, source: Geometry, target: Geometry
+) -> np.ndarray | None:
+    """``array`` (k, j, i) of ``source`` in the axis order and directions of ``target``, a view.
+
+    None where the two grids do not have the same voxels (centres within a twentieth of a voxel).
+    """
+    step = np.linalg.inv(target.ijk_to_lps_matrix) @ source.ijk_to_lps_matrix
+    axes = np.abs(step[:3, :3]).argmax(axis=1)  # of the target's axes: which of the source's
+    if sorted(axes) != [0, 1, 2]:
+        return None
+    turned = np.transpose(array, [2 - int(axes[a]) for a in (2, 1, 0)])
+    backwards = tuple(2 - a for a in range(3) if step[a, axes[a]] < 0)
+    turned = np.flip(turned, backwards)
+    corners = np.array(list(itertools.product(*[(0, n - 1) for n in source.size])), dtype=float)
+    found = target.ijk_from_lps(source.lps_from_ijk(corners))
+    expected = corners[:, axes]
+    for a in range(3):
+        if step[a, axes[a]] < 0:
+            expected[:, a] = source.size[axes[a]] - 1 - expected[:, a]
+    if turned.shape != target.array_shape or not np.allclose(found, expected, rtol=0, atol=0.05):
+        return None
+    return turned
 
 
 def geometry_from_ijk_to_ras(matrix: np.ndarray, size: Index) -> Geometry:

@@ -23,6 +23,7 @@ from .checks import (
     compare_with_training,
     prediction_set,
 )
+from .deidentify import Pseudonyms, deidentified_case
 from .explain import check_target, choose_target, explain
 from .infer import Classifier, Prediction, check_device, load_classifier, predict
 from .model_package import ModelPackage
@@ -186,8 +187,11 @@ def run_files(
     *,
     overwrite: bool = False,
     progress: Progress = no_progress,
+    pseudonyms: Pseudonyms | None = None,
 ) -> CaseResult:
     """Read a study, run the case, write the result folder ``output``.
+
+    ``pseudonyms`` : de-identifies the result, see :func:`~.deidentify.deidentified_case`.
 
     Raises
     ------
@@ -203,6 +207,8 @@ def run_files(
         classifier = background.submit(load_classifier, package, options.device)
         study = read_study(files, package.role_rules)
         case = _run(study, package, options, progress, classifier.result)
+    if pseudonyms is not None:
+        case = deidentified_case(case, pseudonyms)
     write_result(case, output, overwrite=overwrite)
     return case
 

@@ -67,6 +67,27 @@ def phantom_files(
 
 
 @pytest.fixture(scope="session")
+def phantom_ct(tmp_path_factory: pytest.TempPathFactory, ct_study: Study) -> Path:
+    """The phantom's CT as a DICOM folder. Read only."""
+    from dicom_ct import write_ct
+
+    folder = tmp_path_factory.mktemp("dicom") / "ct"
+    write_ct(folder, ct_study.ct.array, ct_study.ct.geometry)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_dicom(
+    tmp_path_factory: pytest.TempPathFactory, phantom_case: CaseResult, phantom_ct: Path
+) -> Path:
+    """The phantom's result as DICOM objects. Read only."""
+    from REACTKDLib.dicom_output import write_dicom_output
+
+    folder = tmp_path_factory.mktemp("dicom") / "objects"
+    return write_dicom_output(phantom_case, phantom_ct, folder)
+
+
+@pytest.fixture(scope="session")
 def simulated_study() -> Study:
     """The demo's simulated patient on a coarse grid, CT and both tracers."""
     from REACTKDLib.simulation import Scanner, demo_parameters, simulate_case

@@ -11,7 +11,7 @@ import pytest
 from cmake_lists import REPOSITORY
 
 TROUBLESHOOTING = REPOSITORY / "docs" / "troubleshooting.md"
-PAGES = ("docs/installing.md", "docs/troubleshooting.md")
+PAGES = ("docs/installing.md", "docs/troubleshooting.md", "docs/dicom_output.md")
 MODULE = REPOSITORY / "REACTKD" / "REACTKDSlicer"
 
 #: Every error that these files raise stands on the page.

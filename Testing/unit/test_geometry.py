@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -10,7 +12,9 @@ from phantoms import CT_GRID, grid_around, rotation, sample
 from REACTKDLib.errors import InputError
 from REACTKDLib.geometry import (
     Geometry,
+    array_on_same_voxels,
     bounding_box,
+    content_box,
     geometry_from_ijk_to_ras,
     geometry_from_image,
     image_from_array,
@@ -207,3 +211,48 @@ def test_rounded_cosines_are_accepted():
 def test_an_array_that_does_not_fit_its_grid_is_refused():
     with pytest.raises(InputError, match=r"\(2, 3, 4\)"):
         image_from_array(np.zeros((2, 3, 4)), Geometry((2, 3, 4), (1, 1, 1), (0, 0, 0)))
+
+
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("signs", list(itertools.product((1, -1), repeat=3)))
+def test_the_same_voxels_in_another_order(grid, axes, signs):
+    """SimpleITK's own permuting and flipping of axes gives the other order."""
+    array = np.arange(np.prod(grid.size), dtype=np.int32).reshape(grid.array_shape)
+    image = sitk.PermuteAxes(image_from_array(array, grid), list(axes))
+    image = sitk.Flip(image, [sign < 0 for sign in signs])
+    target = geometry_from_image(image)
+    found = array_on_same_voxels(array, grid, target)
+    assert np.array_equal(found, sitk.GetArrayFromImage(image))
+    assert np.array_equal(array_on_same_voxels(found, target, grid), array)
+
+
+def test_other_voxels_are_not_the_same(grid):
+    array = np.zeros(grid.array_shape)
+    i, j, k = grid.size
+    shifted = Geometry(
+        grid.size,
+        grid.spacing_mm,
+        tuple(grid.lps_from_ijk(np.array([0.1, 0, 0])).tolist()),
+        grid.direction_lps,
+    )
+    wider = Geometry(
+        grid.size,
+        (*grid.spacing_mm[:2], grid.spacing_mm[2] * 1.1),
+        grid.origin_lps,
+        grid.direction_lps,
+    )
+    turned = Geometry(
+        grid.size,
+        grid.spacing_mm,
+        grid.origin_lps,
+        tuple((rotation(0, 0, 5) @ grid.direction_matrix).ravel().tolist()),
+    )
+    for other in (shifted, wider, turned, grid.crop((0, 0, 0), (i, j, k - 1))):
+        assert array_on_same_voxels(array, grid, other) is None
+
+
+def test_content_box():
+    array = np.zeros((4, 5, 6))
+    assert content_box(array) == (slice(0, 4), slice(0, 5), slice(0, 6))
+    array[1, 2, 3] = array[2, 2, 4] = 1
+    assert content_box(array) == bounding_box(array) == (slice(1, 3), slice(2, 3), slice(3, 5))
