@@ -152,7 +152,7 @@ class CompareView:
         self.ui.compareAnswerLabel.text = str(error)
 
     def _side_by_side(self, shown: ShownCase, ct: Any, attention: Any) -> None:
-        """This in the red slice view, the other beside it, at the same place, in the same colours."""
+        """This in the red slice view, the other beside it: same place, same colours."""
         self._beside = attention
         show_side_by_side()
         self._before.append(lambda: set_linked(False))

@@ -65,8 +65,10 @@ class DisplayView:
     def _set_graph(self, visible: bool) -> None:
         if self._nodes is None:
             return
-        for display in _displays(self._nodes.glyphs, self._nodes.edges, self._nodes.labels):
-            display.SetVisibility(visible)
+        for node in (self._nodes.glyphs, self._nodes.edges, self._nodes.labels):
+            if node is not None and in_scene(node):
+                for n in range(node.GetNumberOfDisplayNodes()):  # legends too
+                    node.GetNthDisplayNode(n).SetVisibility(visible)
 
     def _set_edges(self, similarity: float) -> None:
         if self._nodes is None:
@@ -95,7 +97,8 @@ def overlays(nodes: CaseNodes) -> list[Any]:
 
 
 def _displays(*nodes: Any | None) -> Iterator[Any]:
-    """The display nodes of those nodes that the scene has."""
+    """The display nodes of those nodes that the scene has; without the first, a legend is it."""
     for node in nodes:
-        if node is not None and in_scene(node) and node.GetDisplayNode() is not None:
-            yield node.GetDisplayNode()
+        display = node.GetDisplayNode() if node is not None and in_scene(node) else None
+        if display is not None and not display.IsA("vtkMRMLColorLegendDisplayNode"):
+            yield display

@@ -25,8 +25,8 @@ _ATTRIBUTE = "REACTKD.inputs"
 
 @dataclass(frozen=True)
 class Inputs:
-    """Node ID by role (``ct``, ``segmentation``, modalities of PET), the model, the regions' scheme,
-    and the segments that were used with their roles.
+    """Node ID by role (``ct``, ``segmentation``, modalities of PET), the model, the scheme of the
+    regions, and the segments that were used with their roles.
 
     The class that is explained and the device are no inputs: the result names its class.
     """

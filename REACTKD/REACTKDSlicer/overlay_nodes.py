@@ -51,6 +51,8 @@ def add_overlay(
     if node is None:
         node = add_volume(context, case.attention, nodes.run, role)
         file_in_folder(context, nodes.run, [node])
+        for part in (node, node.GetDisplayNode()):  # a question's answer, not a result
+            part.SetSaveWithScene(False)
     else:
         fill_image(node.GetImageData(), case.attention.array)
         node.GetImageData().Modified()
@@ -70,6 +72,7 @@ def entitle(context: SceneContext, case: CaseResult, overlay: Any, title: str) -
     """The legend of an overlay, headed by ``title``; after the overlay is shown."""
     legend = legend_of(context, overlay) or add_attention_legend(context, case, overlay)
     legend.SetTitleText(f"{title}\n{attention_title(case)}".strip())
+    legend.SetSaveWithScene(overlay.GetSaveWithScene())
     return legend
 
 
