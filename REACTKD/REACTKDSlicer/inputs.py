@@ -26,7 +26,7 @@ _ATTRIBUTE = "REACTKD.inputs"
 @dataclass(frozen=True)
 class Inputs:
     """Node ID by role (``ct``, ``segmentation``, modalities of PET), the model, the scheme of the
-    regions, and the segments that were used with their roles.
+    regions, and the role of every segment ("" for none).
 
     The class that is explained and the device are no inputs: the result names its class.
     """
@@ -35,6 +35,16 @@ class Inputs:
     model_sha256: str
     scheme: str
     segments: tuple[tuple[str, str], ...]
+
+    def same_as(self, now: Inputs | None) -> bool:
+        """Whether a run would be made from these now; a segment that was added since is an edit of
+        the segmentation, as voxels are."""
+        return (
+            now is not None
+            and (self.nodes, self.model_sha256, self.scheme)
+            == (now.nodes, now.model_sha256, now.scheme)
+            and set(self.segments) <= set(now.segments)
+        )
 
 
 def inputs_of(parameters: ReactKDParameters, package: ModelPackage | None) -> Inputs | None:
@@ -56,11 +66,7 @@ def inputs_of(parameters: ReactKDParameters, package: ModelPackage | None) -> In
         nodes=tuple(sorted((role, str(node.GetID())) for role, node in nodes.items())),
         model_sha256=package.package_sha256,
         scheme=parameters.region_scheme.value,
-        segments=tuple(
-            (segmentation.GetNthSegmentID(s.label - 1), s.role)
-            for s in segments
-            if s.role is not None
-        ),
+        segments=tuple((segmentation.GetNthSegmentID(s.label - 1), s.role or "") for s in segments),
     )
 
 

@@ -217,12 +217,13 @@ class Panel(VTKObservationMixin):
             slicer.util.errorDisplay(str(error))
 
     def _restore_result(self) -> None:
-        """Show the result that a saved scene has of the chosen CT."""
-        if self.results.shown is not None or self._request is not None or self.parameters is None:
+        """Show the result that the scene has of the chosen CT with these parameters."""
+        if self._request is not None or self.parameters is None:
             return
         context, parameters = context_from_slicer_application(), self.parameters
         run = stored_run_of(context.scene, parameters.ct, parameters.parameterNode)
-        if parameters.ct is None or run is None:
+        shown = self.results.shown
+        if parameters.ct is None or run in (None, shown and shown.nodes.run):
             return
         try:
             self.results.show(ShownCase(*stored_case(context, run)), None, self.options.package)
@@ -306,6 +307,7 @@ class Panel(VTKObservationMixin):
 
     def _on_modified(self, caller: Any, event: str) -> None:
         self.update()
+        self._restore_result()
 
     def _on_segments_changed(self, caller: Any, event: str) -> None:
         self.update()

@@ -93,6 +93,7 @@ class ResultPanel:
         """Show no result; its nodes in the scene stay."""
         self._turn.stop()
         self._surfaces = self._made_from = None
+        self.ui.staleLabel.visible, self.ui.whatIfGroup.enabled = False, True
         for view in (self.results, self.display, self.what_if, self.compare):
             view.clear()
         for group in self._groups:
@@ -144,7 +145,7 @@ class ResultPanel:
             self._say(_("Saved: {file}").format(file=file))
 
     def _is_stale(self, inputs: Inputs | None) -> bool:
-        return self._made_from is not None and inputs != self._made_from[0]
+        return self._made_from is not None and not self._made_from[0].same_as(inputs)
 
     def _read_edited(self) -> Request:
         """The request with the segmentation as it is now, and otherwise as that of the result.

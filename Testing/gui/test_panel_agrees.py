@@ -242,6 +242,29 @@ def test_other_inputs_mark_the_result_and_end_its_what_ifs(shown, nodes, worker,
     assert ui.staleLabel._qt.isHidden()
 
 
+def test_choosing_a_ct_that_has_a_result_shows_it(beside):
+    panel, (first, second), _, harness = beside
+    choose(panel, first)
+    one = apply(panel)
+    choose(panel, second)
+    apply(panel)
+    choose(panel, first)
+    assert panel.results.shown.nodes.run == one.nodes.run
+    assert foreground(harness, "Red") is one.nodes.attention
+    assert panel.ui.staleLabel._qt.isHidden()
+
+
+def test_a_segment_that_is_added_is_an_edit_to_follow(shown, nodes, worker):
+    shown.ui.editedCheckBox.checked = True
+    nodes.segmentation.GetSegmentation().AddEmptySegment("", "lesion 2")
+    segmentation = nodes.segmentation.GetSegmentation()
+    segmentation.InvokeEvent(segmentation.SourceRepresentationModified)
+    wait_until(lambda: "→" in shown.ui.whatIfAnswerLabel.text)
+    assert shown.ui.staleLabel._qt.isHidden()
+    shown.ui.segmentsTable.cellWidget(0, 1).setCurrentIndex(0)  # the liver plays no role any more
+    assert not shown.ui.staleLabel._qt.isHidden()
+
+
 def test_edits_are_not_followed_into_another_ct(shown, worker, smaller, slicer_harness):
     from REACTKDSlicer.sample_case import add_study
 
