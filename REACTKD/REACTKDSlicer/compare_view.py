@@ -20,7 +20,7 @@ from .overlay_nodes import COMPARED, add_overlay, entitle, remove_overlay
 from .run_nodes import in_scene
 from .runs import Callbacks, FinishedRun, Runs
 from .stored_cases import stored_case, stored_runs
-from .volumes import attention_title
+from .volumes import attention_title, refresh_legends
 
 _CLASS, _RUN = "class ", "run "
 
@@ -158,6 +158,7 @@ class CompareView:
         self._before.append(lambda: set_linked(False))
         _show_in("Red", shown.nodes.ct, shown.nodes.attention, self.ui.opacitySlider.value)
         _show_in(COMPARE_VIEW, ct, attention, self.ui.opacitySlider.value)
+        refresh_legends(context_from_slicer_application())
         overlays = (shown.nodes.attention, attention)
         top = max(_peak(node) for node in overlays)
         for node in overlays:
@@ -175,6 +176,7 @@ class CompareView:
         if composite is not None:
             composite.SetBackgroundVolumeID(shown.nodes.ct.GetID())
             composite.SetForegroundVolumeID(shown.nodes.attention.GetID())
+            refresh_legends(context_from_slicer_application())
 
     def _fill(self, other: CaseResult | None) -> None:
         this = self._shown.result if self._shown is not None and other is not None else None

@@ -111,6 +111,7 @@ def kept_inputs(document: Any) -> tuple[Inputs, int] | None:
 def is_result_of(document: Any, ct: Any, parameter_node: Any) -> bool:
     """Whether a result was made from a CT with some parameters, whatever their names are now."""
     return (
-        document.GetNodeReference(CT_REFERENCE) is ct
+        None not in (ct, parameter_node)
+        and document.GetNodeReference(CT_REFERENCE) is ct
         and document.GetNodeReference(PARAMETERS_REFERENCE) is parameter_node
     )

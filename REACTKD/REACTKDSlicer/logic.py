@@ -92,9 +92,9 @@ def _obstacle(parameters: ReactKDParameters, package: ModelPackage | None) -> st
     except InputError as error:
         return _("{problem} Choose its role in the table.").format(problem=error.message)
     for rule in package.role_rules:
-        if rule.required and (drawn := _empty_segments(parameters, package, rule.name)):
+        if rule.required and (empty := _empty_segments(parameters, package, rule.name)):
             return _("The segment {names} ({role}) is empty: segment it first.").format(
-                names=", ".join(drawn), role=rule.name
+                names=", ".join(empty), role=rule.name
             )
     if parameters.target_class not in (MOST_PROBABLE, *package.class_names):
         return _("Choose a class to explain.")

@@ -19,7 +19,14 @@ from .run_nodes import (
     remove_node,
 )
 from .scene_nodes import CaseNodes, check_grid
-from .volumes import add_attention_legend, add_volume, attention_title, fill_image, legend_of
+from .volumes import (
+    add_attention_legend,
+    add_volume,
+    attention_title,
+    fill_image,
+    legend_of,
+    refresh_legends,
+)
 
 #: Roles of these overlays among the nodes of a run.
 WHAT_IF, COMPARED = "what-if attention", "compared attention"
@@ -103,12 +110,14 @@ def original_shown(context: SceneContext, nodes: CaseNodes) -> Iterator[None]:
         )
         composite.SetBackgroundVolumeID(nodes.ct.GetID())
         composite.SetForegroundVolumeID(nodes.attention.GetID())
+    refresh_legends(context)
     try:
         yield
     finally:
         for composite, background, foreground_id in before:
             composite.SetBackgroundVolumeID(background)
             composite.SetForegroundVolumeID(foreground_id)
+        refresh_legends(context)
 
 
 def _exchange(context: SceneContext, shown: Any, wanted: Any) -> None:
@@ -116,6 +125,7 @@ def _exchange(context: SceneContext, shown: Any, wanted: Any) -> None:
     for composite in _composites(context):
         if composite.GetForegroundVolumeID() == shown.GetID():
             composite.SetForegroundVolumeID(wanted.GetID() if in_scene(wanted) else None)
+    refresh_legends(context)
 
 
 def _composites(context: SceneContext) -> Iterator[Any]:

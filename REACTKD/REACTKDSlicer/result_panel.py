@@ -27,7 +27,7 @@ from .results_view import ResultsView
 from .run_nodes import in_scene, show_only
 from .runs import FinishedRun, Runs
 from .stored_cases import stored_runs
-from .volumes import set_slice_layers
+from .volumes import refresh_legends, set_slice_layers
 from .what_if_view import WhatIfView
 
 
@@ -78,6 +78,7 @@ class ResultPanel:
             remove_overlay(context, nodes, role)
         show_only(context, nodes.run, stored_runs(context))
         set_slice_layers(context, nodes.ct, nodes.attention, self.ui.opacitySlider.value)
+        refresh_legends(context)
         follow_chart_and_table(context, nodes.chart, nodes.table)
         self._package, self._made_from = package, kept_inputs(nodes.document)
         self.results.show(shown, package)

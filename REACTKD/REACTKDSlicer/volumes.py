@@ -99,6 +99,13 @@ def add_attention_legend(context: SceneContext, case: CaseResult, attention: Any
     return legend
 
 
+def refresh_legends(context: SceneContext) -> None:
+    """After a change of slice layers: legends do not look by themselves whether they still fit."""
+    class_name = "vtkMRMLColorLegendDisplayNode"
+    for n in range(context.scene.GetNumberOfNodesByClass(class_name)):
+        context.scene.GetNthNodeByClass(n, class_name).Modified()
+
+
 def legend_of(context: SceneContext, node: Any) -> Any | None:
     """The colour legend of a node, if it has one."""
     return context.colors_logic.GetColorLegendDisplayNode(node)
