@@ -187,8 +187,8 @@ def test_choosing_a_row_jumps_the_slices_to_the_region(widget, nodes, slicer_har
     )
     assert tuple(to_ras[:3, 3]) == pytest.approx((right, anterior, superior + 100.0))
     outline = shown.nodes.regions.GetDisplayNode()
-    assert outline.GetSegmentOverrideColor("lesion") == pytest.approx((1.0, 0.85, 0.2))
-    assert outline.GetSegmentOverrideColor("liver") == (-1.0, -1.0, -1.0)
+    assert tuple(outline.GetSegmentOverrideColor("lesion")) == pytest.approx((1.0, 0.85, 0.2))
+    assert tuple(outline.GetSegmentOverrideColor("liver")) == (-1.0, -1.0, -1.0)
     labels = shown.nodes.labels
     chosen = [labels.GetNthControlPointSelected(n) for n in range(2)]
     assert chosen == [False, True]  # in the order of regions: the liver, the lesion
