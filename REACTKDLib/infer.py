@@ -99,6 +99,29 @@ def check_device(name: str) -> None:
             )
 
 
+def cuda_problem() -> str:
+    """Why torch cannot use CUDA; empty where it can."""
+    import torch
+
+    if torch.cuda.is_available():
+        return ""
+    try:
+        torch.cuda.init()
+    except (AssertionError, RuntimeError) as error:  # a build without CUDA asserts
+        return str(error).splitlines()[0].rstrip(".")
+    return "torch finds no CUDA device"
+
+
+def _broken_cuda() -> str:
+    """Why CUDA cannot be used where it was to be expected: a build for CUDA beside a driver that
+    fails. A computer without a driver has no GPU to use; its default build is for CUDA all the
+    same."""
+    import torch
+
+    problem = "" if torch.version.cuda is None else cuda_problem()
+    return "" if "no NVIDIA driver" in problem else problem
+
+
 def choose_device(name: str) -> torch.device:
     """``auto`` is CUDA where torch has it, else the CPU.
 
@@ -116,7 +139,7 @@ def load_classifier(package: ModelPackage, device: str = "auto") -> Classifier:
     """The network of a package, ready on ``device``; loaded once per package and device.
 
     A CUDA device that fails to take the network is answered by the CPU, with a notice; the next
-    call tries it again.
+    call tries it again. So is a broken driver, for ``auto``.
 
     Raises
     ------
@@ -126,19 +149,23 @@ def load_classifier(package: ModelPackage, device: str = "auto") -> Classifier:
     """
     chosen = choose_device(device)
     try:
-        return _load(package.path, package.package_sha256, str(chosen))
+        loaded = _load(package.path, package.package_sha256, str(chosen))
     except RuntimeError as error:
         if chosen.type == "cpu":
             raise
-        on_cpu = _load(package.path, package.package_sha256, "cpu")
-        return replace(on_cpu, notices=(_cuda_failed(error),))
+        loaded = _load(package.path, package.package_sha256, "cpu")
+        return replace(loaded, notices=(cuda_failed(error),))
+    if device == "auto" and chosen.type == "cpu" and (problem := _broken_cuda()):
+        return replace(loaded, notices=(cuda_failed(problem),))
+    return loaded
 
 
-def _cuda_failed(error: RuntimeError) -> Notice:
+def cuda_failed(reason: RuntimeError | str) -> Notice:
+    """Says that the CPU stood in for CUDA, and why."""
     return Notice(
         "cuda_failed",
         "warning",
-        f"The CUDA device failed ({str(error).splitlines()[0]}); the CPU was used.",
+        f"The CUDA device failed ({str(reason).splitlines()[0]}); the CPU was used.",
     )
 
 
@@ -206,7 +233,7 @@ def predict(classifier: Classifier, model_input: ModelInput) -> Prediction:
     except RuntimeError as error:
         if classifier.device.type == "cpu":
             raise
-        notices = (_cuda_failed(error),)
+        notices = (cuda_failed(error),)
         classifier = load_classifier(package, "cpu")
         output = _forward(classifier.network, model_input, weights, classifier.device)
     logits = output.logits[0].double().cpu()

@@ -4,7 +4,8 @@ libraries and weights.
 ``main`` reads one JSON object a line from standard input (a :class:`Job` with its ``id``) and
 answers on standard output, one object a line: first ``{"event": "ready", "pid": ...}``, then of
 each job ``progress`` (``stage``, ``done``), and ``done`` or ``error`` (``error``, the class,
-``message``, ``advice``). Whatever else the process prints goes to standard error. When standard
+``message``, ``advice``). Whatever else the process prints goes to standard error: a log of stages,
+model, device and seconds, which names no file and no patient. When standard
 input ends, its parent is gone or done with it: the process ends at once, in the midst of a job too.
 """
 
@@ -15,20 +16,25 @@ import os
 import queue
 import sys
 import threading
+import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from .errors import ReactKDError
 from .typed_json import build
+
+if TYPE_CHECKING:
+    from .types import CaseResult
 
 
 @dataclass(frozen=True)
 class Job:
     """One run. ``study`` is a folder of :func:`~.exchange.send_study`, ``package`` the folder of a
     model package, ``output`` an empty folder for :func:`~.exchange.send_case`; ``target`` ("" for
-    the most probable class), ``scheme`` and ``device`` as in ``RunOptions``.
+    the most probable class), ``scheme`` and ``device`` as in ``RunOptions``; but "cuda" that cannot
+    be used is answered by the CPU, with a notice.
 
     With ``original``, the folder of an earlier result of this study, it is a what-if: ``hidden``,
     ``photons`` (0 for the dose as it is) and ``seed`` as in ``WhatIf``.
@@ -70,15 +76,23 @@ def _listen(stream: IO[str], lines: queue.Queue[str]) -> None:
 
 
 def _answer(request: dict[str, Any], answers: IO[str]) -> None:
-    number = request["id"]
+    number, began = request["id"], time.perf_counter()
+
+    def log(text: str) -> None:
+        seconds = time.perf_counter() - began
+        print(f"job {number}, {seconds:.2f} s: {text}", file=sys.stderr, flush=True)
 
     def progress(stage: str, done: float) -> None:
+        log(stage)
         _tell(answers, id=number, event="progress", stage=stage, done=done)
 
     try:
         progress("starting", 0.0)
-        _run(build(Job, request["job"], "job"), progress)
+        case = _run(build(Job, request["job"], "job"), progress)
+        model = case.provenance["model"]
+        log(f"done by {model['name']} {model['version']} on {case.provenance['device']}")
     except ReactKDError as error:
+        log(f"ended by {type(error).__name__}")
         _tell(
             answers,
             id=number,
@@ -101,23 +115,29 @@ def _answer(request: dict[str, Any], answers: IO[str]) -> None:
         _tell(answers, id=number, event="done")
 
 
-def _run(job: Job, progress: Any) -> None:
+def _run(job: Job, progress: Any) -> CaseResult:
     # Heavy imports, after the process has said that it is there.
     from .exchange import receive_case, receive_study, send_case
+    from .infer import cuda_failed, cuda_problem
     from .model_package import load_package
     from .pipeline import RunOptions, run_case
     from .types import WhatIf
     from .what_if import run_what_if
 
     study, package = receive_study(Path(job.study)), load_package(Path(job.package))
-    options = RunOptions(job.target or None, job.scheme, job.device)
+    # Someone waits at the panel: better an answer with a notice than none.
+    problem = cuda_problem() if job.device == "cuda" else ""
+    options = RunOptions(job.target or None, job.scheme, "cpu" if problem else job.device)
     if job.original:
         what_if = WhatIf(job.hidden, job.photons or None, job.seed)
         original = receive_case(Path(job.original))
         case = run_what_if(study, original, what_if, package, options, progress)
     else:
         case = run_case(study, package, options, progress)
+    if problem:
+        case = replace(case, notices=(*case.notices, cuda_failed(problem)))
     send_case(case, Path(job.output))
+    return case
 
 
 def _tell(answers: IO[str], **message: Any) -> None:

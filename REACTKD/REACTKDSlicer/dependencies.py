@@ -88,9 +88,41 @@ class Installer(Protocol):
         """What is wrong with importing modules in a process of its own; empty if nothing."""
 
 
-def missing_requirements(find: Callable[[str], Any]) -> tuple[Requirement, ...]:
-    """The requirements whose module ``find`` (as ``importlib.util.find_spec``) does not find."""
-    return tuple(r for r in REQUIREMENTS if find(r.module) is None)
+def missing_requirements(
+    find: Callable[[str], Any], version: Callable[[str], str] = importlib.metadata.version
+) -> tuple[Requirement, ...]:
+    """The requirements whose module ``find`` (as ``importlib.util.find_spec``) does not find, or
+    whose installed ``version`` (as ``importlib.metadata.version``) is too old."""
+    return tuple(r for r in REQUIREMENTS if find(r.module) is None or _too_old(r, version))
+
+
+def _too_old(requirement: Requirement, version: Callable[[str], str]) -> str:
+    """The installed version if it is not what is required; else "". Without metadata it counts as
+    right: then only importing tells."""
+    try:
+        from packaging.requirements import Requirement as Specified
+    except ModuleNotFoundError:  # Slicer before 5.12 has it in pip only
+        from pip._vendor.packaging.requirements import Requirement as Specified
+    try:
+        installed = version(requirement.module)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    fits = Specified(requirement.specifier).specifier.contains(installed, prereleases=True)
+    return "" if fits else installed
+
+
+def _refuse_old_torch(find: Callable[[str], Any], version: Callable[[str], str]) -> None:
+    """PyTorch is not replaced from here: other extensions may use it, and it may be loaded."""
+    if find(TORCH.module) is not None and (installed := _too_old(TORCH, version)):
+        raise EnvironmentProblem(
+            _("PyTorch {installed} is too old: REACTKD needs {specifier}.").format(
+                installed=installed, specifier=TORCH.specifier
+            ),
+            _(
+                "Uninstall it in the module of the extension PyTorch, restart Slicer and press"
+                " Apply again."
+            ),
+        )
 
 
 def installed_versions() -> dict[str, str]:
@@ -104,6 +136,7 @@ def ensure_dependencies(
     installer: Installer,
     find: Callable[[str], Any] = importlib.util.find_spec,
     versions: Callable[[], Mapping[str, str]] = installed_versions,
+    version: Callable[[str], str] = importlib.metadata.version,
 ) -> bool:
     """Make all requirements importable, asking once if something is to be installed.
 
@@ -114,11 +147,12 @@ def ensure_dependencies(
     InstallationDeclined : the user said no; nothing was installed.
     PackagesReplaced : a package that Slicer relies on has another version now.
     RestartNeeded : installed, but Slicer must be restarted.
-    EnvironmentProblem : nothing can be installed, or the installation failed.
+    EnvironmentProblem : nothing can be installed, PyTorch is too old, or the installation failed.
     """
-    missing = missing_requirements(find)
+    missing = missing_requirements(find, version)
     if not missing:
         return False
+    _refuse_old_torch(find, version)
     installer.check(TORCH in missing)
     if not installer.confirm(_question(missing, installer.source)):
         raise InstallationDeclined(
@@ -133,7 +167,7 @@ def ensure_dependencies(
         raise
     after = versions()
     _refuse_replaced(before, after)
-    _require_importable(missing, installer, find)
+    _require_importable(missing, installer, find, version)
     _refuse_outdated_modules(before, after)
     return True
 
@@ -170,7 +204,7 @@ def _names(requirements: Iterable[Requirement]) -> str:
 
 
 def _question(missing: tuple[Requirement, ...], source: str) -> str:
-    lines = [_("REACTKD needs Python packages that are not installed in Slicer yet:"), ""]
+    lines = [_("REACTKD needs Python packages that Slicer does not have, or not new enough:"), ""]
     lines += [f"  {r.specifier}  ({r.size})" for r in missing]
     lines += ["", source, _("NumPy, SciPy and SimpleITK stay as they are. Install them now?")]
     return "\n".join(lines)
@@ -221,10 +255,13 @@ def _refuse_replaced(before: Mapping[str, str], after: Mapping[str, str]) -> Non
 
 
 def _require_importable(
-    missing: tuple[Requirement, ...], installer: Installer, find: Callable[[str], Any]
+    missing: tuple[Requirement, ...],
+    installer: Installer,
+    find: Callable[[str], Any],
+    version: Callable[[str], str],
 ) -> None:
     importlib.invalidate_caches()
-    absent = missing_requirements(find)
+    absent = missing_requirements(find, version)
     if absent:
         _ask_for_restart(
             _("Not importable after installation: {names}.").format(names=_names(absent)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import slicer
@@ -9,13 +10,15 @@ import slicer
 from .context import context_from_slicer_application
 from .layout import LAYOUT, show_chart_and_table, show_layout
 from .overlay_nodes import COMPARED, WHAT_IF, overlay_node
+from .run_nodes import in_scene
 from .scene_nodes import CaseNodes
 
 
 class DisplayView:
     """Connects the widgets of the group "Display" with the nodes of the result that is shown.
 
-    The widgets' values are parameters, so a later result is shown in the same way.
+    The widgets' values are parameters, so a later result is shown in the same way. Nodes that the
+    user has deleted are left out.
     """
 
     def __init__(self, ui: Any) -> None:
@@ -52,31 +55,37 @@ class DisplayView:
     def _set_threshold(self, part: float) -> None:
         if self._nodes is None:
             return
-        # One scale for all: overlays of the same run are to be compared.
-        top = self._nodes.attention.GetDisplayNode().GetWindowLevelMax()
-        for node in overlays(self._nodes):
-            node.GetDisplayNode().SetLowerThreshold(part * top)
+        displays = list(_displays(*overlays(self._nodes)))
+        if displays:
+            # One scale for all: overlays of the same run are to be compared.
+            top = displays[0].GetWindowLevelMax()
+            for display in displays:
+                display.SetLowerThreshold(part * top)
 
     def _set_graph(self, visible: bool) -> None:
         if self._nodes is None:
             return
         for node in (self._nodes.glyphs, self._nodes.edges, self._nodes.labels):
-            if node is not None:
-                node.GetDisplayNode().SetVisibility(visible)
+            if node is not None and in_scene(node):
+                for n in range(node.GetNumberOfDisplayNodes()):  # legends too
+                    node.GetNthDisplayNode(n).SetVisibility(visible)
 
     def _set_edges(self, similarity: float) -> None:
-        if self._nodes is None or self._nodes.edges is None:
+        if self._nodes is None:
             return
-        display = self._nodes.edges.GetDisplayNode()
-        display.SetThresholdRange(similarity, 1.0)
-        display.SetThresholdEnabled(similarity > 0)
+        for display in _displays(self._nodes.edges):
+            display.SetThresholdRange(similarity, 1.0)
+            display.SetThresholdEnabled(similarity > 0)
 
     def _show_layout(self) -> None:
         if self._nodes is None:
             return
         show_layout(LAYOUT)
+        chart, table = self._nodes.chart, self._nodes.table
         show_chart_and_table(
-            context_from_slicer_application(), self._nodes.chart, self._nodes.table
+            context_from_slicer_application(),
+            chart if in_scene(chart) else None,
+            table if in_scene(table) else None,
         )
 
 
@@ -85,3 +94,11 @@ def overlays(nodes: CaseNodes) -> list[Any]:
     context = context_from_slicer_application()
     others = (overlay_node(context, nodes.run, role) for role in (WHAT_IF, COMPARED))
     return [node for node in (nodes.attention, *others) if node is not None]
+
+
+def _displays(*nodes: Any | None) -> Iterator[Any]:
+    """The display nodes of those nodes that the scene has; without the first, a legend is it."""
+    for node in nodes:
+        display = node.GetDisplayNode() if node is not None and in_scene(node) else None
+        if display is not None and not display.IsA("vtkMRMLColorLegendDisplayNode"):
+            yield display

@@ -51,6 +51,20 @@ def wheel_folder() -> Path | None:
     return Path(str(chosen)) if chosen else None
 
 
+def set_wheel_folder(folder: Path | None) -> None:
+    """Install from a folder of wheels from now on, or from the network again (None).
+
+    The environment variable, where a site has set it, still comes first.
+    """
+    import slicer
+
+    settings = slicer.app.settings()
+    if folder is None:
+        settings.remove(WHEELS_SETTING)
+    else:
+        settings.setValue(WHEELS_SETTING, str(folder))
+
+
 class SlicerInstaller:
     """The installer of the running Slicer; ``folder`` replaces the network."""
 
@@ -86,7 +100,10 @@ class SlicerInstaller:
         elif not any(self.folder.glob("*.whl")):
             raise EnvironmentProblem(
                 _("The wheel folder {folder} holds no wheels.").format(folder=self.folder),
-                _("Correct REACTKD_WHEELS or the setting REACTKD/WheelFolder, or remove it."),
+                _(
+                    "Choose another folder in the group Model, or correct REACTKD_WHEELS where it"
+                    " is set."
+                ),
             )
 
     def confirm(self, text: str) -> bool:
@@ -148,7 +165,10 @@ class SlicerInstaller:
                 _("pip cannot reach the Python package index: {reason}.").format(
                     reason=complaint([_without_objects(unreachable[-1])])
                 ),
-                _("Check network and proxy, or install from a wheel folder: docs/installing.md."),
+                _(
+                    "Check network and proxy, or choose a wheel folder in the group Model:"
+                    " docs/installing.md."
+                ),
             )
         return EnvironmentProblem(
             _("The installation failed: {reason}.").format(reason=complaint(lines)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,13 @@ from REACTKDLib.model_package import ModelPackage, load_package, shipped_package
 from REACTKDLib.types import CaseResult, Segment, Study
 
 from .context import SceneContext
+from .inputs import Inputs, inputs_of, keep_inputs, labels_checksum
 from .parameter_sets import is_default
 from .parameters import MOST_PROBABLE, ReactKDParameters
+from .run_nodes import RUN_ATTRIBUTE, remove_run
 from .scene_nodes import CaseNodes, SceneStyle, show_case
-from .study_nodes import roles_of, study_from_nodes
+from .stored_cases import documents, stored_run_of
+from .study_nodes import is_empty_segment, roles_of, study_from_nodes
 
 if TYPE_CHECKING:
     from REACTKDLib.pipeline import Progress
@@ -74,17 +78,43 @@ def _obstacle(parameters: ReactKDParameters, package: ModelPackage | None) -> st
             return _("This model does not use the volume {name}: choose None.").format(
                 name=repr(node.GetName())
             )
-        if node.GetImageData() is None:
+        image = node.GetImageData()
+        if image is None or image.GetNumberOfPoints() == 0:
             return _("The volume {name} is empty.").format(name=repr(node.GetName()))
+        if image.GetNumberOfScalarComponents() != 1:
+            return _("The volume {name} has {count} values per voxel: choose a scalar one.").format(
+                name=repr(node.GetName()), count=image.GetNumberOfScalarComponents()
+            )
     if len(set(volumes.values())) < len(volumes):
         return _("The same volume is chosen twice.")
     try:
         segments_used(parameters.segmentation, package, parameters.chosen_roles())
     except InputError as error:
         return _("{problem} Choose its role in the table.").format(problem=error.message)
+    for rule in package.role_rules:
+        if rule.required and (empty := _empty_segments(parameters, package, rule.name)):
+            return _("The segment {names} ({role}) is empty: segment it first.").format(
+                names=", ".join(empty), role=rule.name
+            )
     if parameters.target_class not in (MOST_PROBABLE, *package.class_names):
         return _("Choose a class to explain.")
     return None
+
+
+def _empty_segments(
+    parameters: ReactKDParameters, package: ModelPackage, role: str
+) -> tuple[str, ...]:
+    """Names of the segments of a role if all of them are empty; none if one is not."""
+    segmentation = parameters.segmentation.GetSegmentation()
+    used = segments_used(parameters.segmentation, package, parameters.chosen_roles())
+    names = []
+    for segment in used:
+        if segment.role != role:
+            continue
+        if not is_empty_segment(segmentation.GetNthSegment(segment.label - 1)):
+            return ()
+        names.append(repr(segment.name))
+    return tuple(names)
 
 
 def segments_used(
@@ -105,7 +135,9 @@ def segments_used(
 class Request:
     """What a run needs of the scene, read once: the nodes may change while it works.
 
-    ``run`` names the run and its nodes, ``ct`` is the node whose image it is.
+    ``run`` names the run and its nodes, ``ct`` is the node whose image it is, ``inputs`` and
+    ``checksum`` tell later whether the inputs are still the same, ``parameters_id`` is the ID of
+    the parameter node.
     """
 
     run: str
@@ -116,6 +148,9 @@ class Request:
     scheme: str
     device: str
     overlay_opacity: float
+    inputs: Inputs | None
+    checksum: int
+    parameters_id: str
 
 
 @dataclass(frozen=True)
@@ -152,16 +187,27 @@ def read_request(parameters: ReactKDParameters, scene: Any) -> Request:
         scheme=parameters.region_scheme.value,
         device=parameters.device.value,
         overlay_opacity=parameters.overlay_opacity,
+        inputs=inputs_of(parameters, package),
+        checksum=labels_checksum(study),
+        parameters_id=str(parameters.parameterNode.GetID()),
     )
 
 
-def show_result(request: Request, result: CaseResult, context: SceneContext) -> ShownCase:
+def show_result(
+    request: Request, result: CaseResult, context: SceneContext, surfaces: bool = True
+) -> ShownCase:
     """Show the result of a request; running again on the same CT replaces what was shown.
 
-    If anything fails, no new node stays in the scene.
+    If anything fails, no new node stays in the scene. ``surfaces`` as for ``show_case``.
     """
+    scene = context.scene
+    before = stored_run_of(scene, request.ct, scene.GetNodeByID(request.parameters_id))
     style = SceneStyle(attention_opacity=request.overlay_opacity)
-    nodes = show_case(context, result, request.ct, run=request.run, style=style)
+    nodes = show_case(context, result, request.ct, run=request.run, style=style, surfaces=surfaces)
+    if before not in (None, request.run):  # the CT had another name then
+        remove_run(context, before, keep=(request.ct,))
+    if request.inputs is not None:
+        keep_inputs(nodes.document, request.inputs, request.checksum, request.parameters_id)
     return ShownCase(result, nodes)
 
 
@@ -185,7 +231,8 @@ def run_and_show(
 
 def run_name(parameters: ReactKDParameters, scene: Any) -> str:
     """Name of the run: the CT's, with its node ID where another volume has the same name, and with
-    the name of the parameters unless they are the module's own."""
+    the name of the parameters unless they are the module's own; numbered where a run of another CT
+    or other parameters has that name."""
     ct = parameters.ct
     volumes = (
         scene.GetNthNodeByClass(n, "vtkMRMLVolumeNode")
@@ -194,4 +241,9 @@ def run_name(parameters: ReactKDParameters, scene: Any) -> str:
     namesakes = [node for node in volumes if node.GetName() == ct.GetName()]
     name = str(ct.GetName()) if len(namesakes) == 1 else f"{ct.GetName()} ({ct.GetID()})"
     node = parameters.parameterNode
-    return name if is_default(node) else f"{name} ({node.GetName()})"
+    if not is_default(node):
+        name = f"{name} ({node.GetName()})"
+    own = stored_run_of(scene, ct, node)
+    taken = {document.GetAttribute(RUN_ATTRIBUTE) for document in documents(scene)} - {own}
+    numbered = (f"{name} {n}" for n in itertools.count(2))
+    return next(free for free in itertools.chain([name], numbered) if free not in taken)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import qt
@@ -14,8 +13,7 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from REACTKDLib.errors import InputError, ModelPackageError, ReactKDError
-from REACTKDLib.model_package import ModelPackage, shipped_packages
+from REACTKDLib.errors import InputError, ReactKDError
 from REACTKDLib.types import RESEARCH_USE
 
 from .context import context_from_slicer_application
@@ -25,22 +23,15 @@ from .dependencies import (
     ensure_dependencies,
     note_after_restart,
 )
-from .logic import (
-    Request,
-    ShownCase,
-    package_of,
-    read_request,
-    run_name,
-    show_result,
-    stored_package_name,
-    validation,
-)
+from .inputs import inputs_of
+from .logic import Request, ShownCase, read_request, show_result, validation
+from .options_view import OptionsView, fill_combo_box
 from .parameter_sets import new_parameter_node, parameter_nodes
-from .parameters import MOST_PROBABLE, ReactKDParameters
+from .parameters import ReactKDParameters
 from .result_panel import ResultPanel
 from .runs import Callbacks, FinishedRun, Runs
 from .segments_table import SegmentsTable
-from .stored_cases import stored_case, stored_runs
+from .stored_cases import stored_case, stored_run_of
 
 #: How often the elapsed time is shown anew, ms.
 _CLOCK_MS = 500
@@ -73,9 +64,7 @@ class Panel(VTKObservationMixin):
         self._make_parameters = make_parameters
         self._connection = 0
         self._chosen_id = ""
-        self._package: ModelPackage | None = None
-        self._package_problem = ""
-        self._shipped = shipped_packages()
+        self.options = OptionsView(ui)
         self._followed: Any = None
         self._updating = False
         self._entered = False
@@ -86,9 +75,6 @@ class Panel(VTKObservationMixin):
         self._clock.connect("timeout()", self._on_clock)
         ui.researchUseLabel.text = RESEARCH_USE
         ui.progressBar.visible = False
-        ui.modelComboBox.connect("currentIndexChanged(int)", self._on_model_chosen)
-        ui.modelFolderButton.connect("clicked()", self._on_choose_model_folder)
-        ui.targetComboBox.connect("currentIndexChanged(int)", self._on_target_chosen)
         ui.applyButton.connect("clicked()", self._on_apply_clicked)
         ui.totalSegmentatorButton.connect("clicked()", self._on_total_segmentator)
         ui.segmentEditorButton.connect("clicked()", self._on_segment_editor)
@@ -97,6 +83,8 @@ class Panel(VTKObservationMixin):
         ui.logGroup.connect("contentsCollapsed(bool)", self._show_log)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._on_scene_start_close)
+        self.addObserver(scene, scene.StartSaveEvent, self._on_scene_start_save)
+        self.addObserver(scene, scene.EndSaveEvent, self._on_scene_end_save)
         # After closing and after loading a scene; late, so that the selectors know its nodes.
         self.addObserver(scene, scene.EndBatchProcessEvent, self._on_scene_replaced, priority=-1.0)
         self.addObserver(scene, scene.NodeRemovedEvent, self._on_node_removed)
@@ -125,13 +113,11 @@ class Panel(VTKObservationMixin):
         """Bring the panel up to date with the parameters."""
         self._updating = True
         try:
-            self._load_package()
             self._show_parameter_sets()
-            self._show_models()
-            self._show_targets()
         finally:
             self._updating = False
-        parameters, package = self.parameters, self._package
+        self.options.show(self.parameters)
+        parameters, package = self.parameters, self.options.package
         segmentation = parameters.segmentation if parameters else None
         self._follow_segmentation(segmentation)
         rules = package.role_rules if package else ()
@@ -141,6 +127,8 @@ class Panel(VTKObservationMixin):
         self.ui.totalSegmentatorButton.visible = _has_module("totalsegmentator")
         running = self._request is not None
         self.ui.inputsGroup.enabled = self.ui.optionsGroup.enabled = not running
+        # The run and its result belong to these parameters.
+        self.ui.parametersComboBox.enabled = self.ui.newParametersButton.enabled = not running
         self.ui.applyButton.text = _("Cancel") if running else _("Apply")
         self.ui.progressBar.visible = running
         if running:
@@ -149,7 +137,9 @@ class Panel(VTKObservationMixin):
             return
         ready, reason = validation(parameters, package) if parameters else (False, "")
         self.ui.applyButton.enabled = ready
-        self._say(self._package_problem or reason)
+        self._say(self.options.problem or reason)
+        if parameters is not None:
+            self.results.compare_inputs(inputs_of(parameters, package))
 
     def apply(self) -> None:
         """Begin a run with the current parameters; when it fails, the panel says why."""
@@ -213,11 +203,13 @@ class Panel(VTKObservationMixin):
         problem = _("REACTKD stopped unexpectedly; the Python console shows why.")
         try:
             with slicer.util.tryWithErrorDisplay(_("REACTKD stopped."), waitCursor=True):
-                shown = show_result(run.request, run.result, context_from_slicer_application())
+                context = context_from_slicer_application()
+                shown = show_result(run.request, run.result, context, surfaces=False)
                 problem = ""
         finally:
             self._end(problem)
         self.results.show(shown, run, run.request.package)
+        self.update()
 
     def _on_failed(self, error: ReactKDError) -> None:
         self._end(str(error))
@@ -225,19 +217,20 @@ class Panel(VTKObservationMixin):
             slicer.util.errorDisplay(str(error))
 
     def _restore_result(self) -> None:
-        """Show the result that a saved scene has of the chosen CT."""
-        if self.results.shown is not None or self._request is not None or self.parameters is None:
+        """Show the result that the scene has of the chosen CT with these parameters."""
+        if self._request is not None or self.parameters is None:
             return
-        context = context_from_slicer_application()
-        if self.parameters.ct is None:
-            return
-        run = run_name(self.parameters, context.scene)
-        if run not in stored_runs(context):
+        context, parameters = context_from_slicer_application(), self.parameters
+        run = stored_run_of(context.scene, parameters.ct, parameters.parameterNode)
+        shown = self.results.shown
+        if parameters.ct is None or run in (None, shown and shown.nodes.run):
             return
         try:
-            self.results.show(ShownCase(*stored_case(context, run)), None, self._package)
+            self.results.show(ShownCase(*stored_case(context, run)), None, self.options.package)
         except InputError as error:
             self._say(str(error))
+        else:
+            self.update()
 
     def _read_again(self) -> Request:
         """What Apply would run now, for the class that is explained."""
@@ -263,8 +256,7 @@ class Panel(VTKObservationMixin):
     def _connect_parameters(self) -> None:
         if self.parameters is None:
             self.parameters = self._chosen_parameters()
-            if not self.parameters.model_package and self._shipped:
-                self.parameters.model_package = stored_package_name(self._shipped[0])
+            self.options.choose_default(self.parameters)
             self._connection = self.parameters.connectGui(self.ui)
             self.addObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._on_modified)
         self.update()
@@ -289,33 +281,10 @@ class Panel(VTKObservationMixin):
         self.ui.statusLabel.visible = bool(text)
         self.ui.applyButton.toolTip = text or _("Run the model on the chosen CT.")
 
-    def _load_package(self) -> None:
-        self._package, self._package_problem = None, ""
-        if self.parameters is None or not self.parameters.model_package:
-            return
-        try:
-            self._package = package_of(self.parameters.model_package)
-        except ModelPackageError as error:
-            self._package_problem = str(error)
-
     def _show_parameter_sets(self) -> None:
         items = [(node.GetName(), node.GetID()) for node in parameter_nodes()]
         current = self.parameters.parameterNode.GetID() if self.parameters else ""
-        _fill(self.ui.parametersComboBox, items, current)
-
-    def _show_models(self) -> None:
-        stored = self.parameters.model_package if self.parameters else ""
-        names = [stored_package_name(folder) for folder in self._shipped]
-        if stored and stored not in names:
-            names.append(stored)
-        _fill(self.ui.modelComboBox, [(Path(name).name, name) for name in names], stored)
-
-    def _show_targets(self) -> None:
-        items = [(_("Most probable class"), MOST_PROBABLE)]
-        if self._package is not None:
-            items += [(info.title, info.name) for info in self._package.classes]
-        target = self.parameters.target_class if self.parameters else MOST_PROBABLE
-        _fill(self.ui.targetComboBox, items, target)
+        fill_combo_box(self.ui.parametersComboBox, items, current)
 
     def _follow_segmentation(self, node: Any) -> None:
         """Observe the segments of ``node``: adding or renaming one may complete the inputs."""
@@ -338,16 +307,13 @@ class Panel(VTKObservationMixin):
 
     def _on_modified(self, caller: Any, event: str) -> None:
         self.update()
+        self._restore_result()
 
     def _on_segments_changed(self, caller: Any, event: str) -> None:
         self.update()
 
     def _on_segmentation_edited(self, caller: Any, event: str) -> None:
         self.results.what_if.segmentation_edited()
-
-    def _on_model_chosen(self, index: int) -> None:
-        if not self._updating and self.parameters is not None and index >= 0:
-            self.parameters.model_package = self.ui.modelComboBox.itemData(index)
 
     def _on_parameters_chosen(self, index: int) -> None:
         if not self._updating and self.parameters is not None and index >= 0:
@@ -374,17 +340,6 @@ class Panel(VTKObservationMixin):
     def _on_segment_editor(self) -> None:
         slicer.util.selectModule("SegmentEditor")
 
-    def _on_choose_model_folder(self) -> None:
-        folder = qt.QFileDialog.getExistingDirectory(
-            slicer.util.mainWindow(), _("Choose the folder of a model package")
-        )
-        if folder and self.parameters is not None:
-            self.parameters.model_package = stored_package_name(Path(folder))
-
-    def _on_target_chosen(self, index: int) -> None:
-        if not self._updating and self.parameters is not None and index >= 0:
-            self.parameters.target_class = self.ui.targetComboBox.itemData(index)
-
     def _on_scene_start_close(self, caller: Any, event: str) -> None:
         self.cancel()
         self._disconnect_parameters()
@@ -395,25 +350,18 @@ class Panel(VTKObservationMixin):
             self._disconnect_parameters()
             self._connect_parameters()
 
+    def _on_scene_start_save(self, caller: Any, event: str) -> None:
+        self.results.begin_saving()
+
+    def _on_scene_end_save(self, caller: Any, event: str) -> None:
+        self.results.end_saving()
+
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _on_node_removed(self, caller: Any, event: str, node: Any) -> None:
-        if self.results.shows(node):
-            self.results.clear()
+        self.results.removed(node)
         if self._request is not None and node is self._request.ct:
             self.runs.cancel()
             self._end(_("Cancelled: the CT was removed from the scene."))
-
-
-def _fill(combo: Any, items: list[tuple[str, str]], current: str) -> None:
-    """Give a combo box these texts and data, and choose the item with the data ``current``.
-
-    A box that has them already is not refilled: that would close it under the user's hand.
-    """
-    if [(combo.itemText(n), combo.itemData(n)) for n in range(combo.count)] != items:
-        combo.clear()
-        for text, data in items:
-            combo.addItem(text, data)
-    combo.setCurrentIndex(combo.findData(current))
 
 
 def _has_module(name: str) -> bool:

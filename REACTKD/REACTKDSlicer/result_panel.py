@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,28 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from REACTKDLib.errors import InputError
 from REACTKDLib.model_package import ModelPackage
 
 from .compare_view import CompareView
+from .context import context_from_slicer_application
 from .display_view import DisplayView
+from .inputs import Inputs, kept_inputs
+from .layout import follow_chart_and_table
 from .logic import Request, ShownCase
+from .overlay_nodes import COMPARED, WHAT_IF, original_shown, remove_overlay
+from .region_nodes import SurfaceMaker
 from .report_files import save_report
 from .results_view import ResultsView
+from .run_nodes import in_scene, show_only
 from .runs import FinishedRun, Runs
+from .stored_cases import stored_runs
+from .volumes import refresh_legends, set_slice_layers
 from .what_if_view import WhatIfView
 
 
 class ResultPanel:
-    """Shows one result, or none, in all the groups that belong to it.
+    """Shows one result, or none, in all the groups that belong to it, and its nodes in the views.
 
     Parameters
     ----------
@@ -39,11 +49,17 @@ class ResultPanel:
         read_again: Callable[[], Request],
         say: Callable[[str], None],
     ) -> None:
-        self._runs, self._read_again, self._say = runs, read_again, say
+        self.ui, self._runs, self._read_again, self._say = ui, runs, read_again, say
         self._package: ModelPackage | None = None
+        self._made_from: tuple[Inputs, int] | None = None
+        self._surfaces: SurfaceMaker | None = None
+        self._while_saving = ExitStack()
+        self._turn = qt.QTimer()
+        self._turn.setInterval(0)
+        self._turn.connect("timeout()", self._make_surface)
         self.results = ResultsView(ui)
         self.display = DisplayView(ui)
-        self.what_if = WhatIfView(ui, runs, read_again, self._adopt)
+        self.what_if = WhatIfView(ui, runs, self._read_edited, self._adopt)
         self.compare = CompareView(ui, runs, self._adopt)
         self._groups = (ui.displayGroup, ui.whatIfGroup, ui.compareGroup, ui.reportButton)
         ui.reportButton.connect("clicked()", self.save_report)
@@ -55,28 +71,62 @@ class ResultPanel:
         return self.results.shown
 
     def show(self, shown: ShownCase, run: FinishedRun | None, package: ModelPackage | None) -> None:
-        """Show a result; without its run it is one of a saved scene."""
-        self._package = package
+        """Show a result, and it alone; without its run it is one of a saved scene."""
+        self.clear()
+        context, nodes = context_from_slicer_application(), shown.nodes
+        for role in (WHAT_IF, COMPARED):  # a scene may have been saved with them
+            remove_overlay(context, nodes, role)
+        show_only(context, nodes.run, stored_runs(context))
+        set_slice_layers(context, nodes.ct, nodes.attention, self.ui.opacitySlider.value)
+        refresh_legends(context)
+        follow_chart_and_table(context, nodes.chart, nodes.table)
+        self._package, self._made_from = package, kept_inputs(nodes.document)
         self.results.show(shown, package)
-        self.display.show(shown.nodes)
+        self.display.show(nodes)
         self.what_if.show(shown, run)
         self.compare.show(shown, run)
         for group in self._groups:
             group.visible = True
+        self._surfaces = SurfaceMaker(nodes.regions)
+        self._turn.start()
 
     def clear(self) -> None:
-        """Show no result; the nodes in the scene stay."""
+        """Show no result; its nodes in the scene stay."""
+        self._turn.stop()
+        self._surfaces = self._made_from = None
+        self.ui.staleLabel.visible, self.ui.whatIfGroup.enabled = False, True
         for view in (self.results, self.display, self.what_if, self.compare):
             view.clear()
         for group in self._groups:
             group.visible = False
 
-    def shows(self, node: Any) -> bool:
-        """Whether a node is part of what is shown."""
-        return self.shown is not None and node in (self.shown.nodes.ct, self.shown.nodes.attention)
+    def compare_inputs(self, inputs: Inputs | None) -> None:
+        """Say so where a run would be made from other inputs than what is shown; what-ifs of it
+        are not offered then."""
+        stale = self.shown is not None and self._is_stale(inputs)
+        self.ui.staleLabel.visible = stale
+        self.ui.whatIfGroup.enabled = not stale
+
+    def removed(self, node: Any) -> None:
+        """A node is gone: without CT, attention, regions or numbers nothing is shown."""
+        if self.shown is None:
+            return
+        nodes = self.shown.nodes
+        if node in (nodes.ct, nodes.attention, nodes.regions, nodes.document):
+            self.clear()
+
+    def begin_saving(self) -> None:
+        """A scene is saved with the original in its views, not with a what-if."""
+        if self.shown is not None:
+            context = context_from_slicer_application()
+            self._while_saving.enter_context(original_shown(context, self.shown.nodes))
+
+    def end_saving(self) -> None:
+        """Show what was shown before the scene was saved."""
+        self._while_saving.close()
 
     def save_report(self) -> None:
-        """Ask for a file and write the report into it."""
+        """Ask for a file and write the report into it; its pictures are of the original."""
         assert self.shown is not None, "the button is there only with a result"
         file = qt.QFileDialog.getSaveFileName(
             slicer.util.mainWindow(),
@@ -87,9 +137,45 @@ class ResultPanel:
         if not file:
             return
         titles = {m.name: m.title for m in self._package.modalities} if self._package else {}
-        with slicer.util.tryWithErrorDisplay(_("The report was not saved."), waitCursor=True):
+        context = context_from_slicer_application()
+        with (
+            slicer.util.tryWithErrorDisplay(_("The report was not saved."), waitCursor=True),
+            original_shown(context, self.shown.nodes),
+        ):
             save_report(self.shown.result, titles, Path(file))
             self._say(_("Saved: {file}").format(file=file))
 
+    def _is_stale(self, inputs: Inputs | None) -> bool:
+        return self._made_from is not None and not self._made_from[0].same_as(inputs)
+
+    def _read_edited(self) -> Request:
+        """The request with the segmentation as it is now, and otherwise as that of the result.
+
+        Raises
+        ------
+        InputError : other inputs are chosen.
+        """
+        request = self._read_again()
+        if self._is_stale(request.inputs):
+            raise InputError(_("The inputs are no longer those of this result."), _("Press Apply."))
+        return request
+
     def _adopt(self, shown: ShownCase) -> FinishedRun:
-        return self._runs.adopt(self._read_again(), shown.result)
+        """The run of a result that came with a saved scene.
+
+        Raises
+        ------
+        InputError : the inputs are no longer what the result was made from.
+        """
+        request = self._read_edited()
+        if self._made_from is None or request.checksum != self._made_from[1]:
+            raise InputError(
+                _("The segmentation is no longer that of this result."), _("Press Apply.")
+            )
+        return self._runs.adopt(request, shown.result)
+
+    def _make_surface(self) -> None:
+        """One surface in a turn of the event loop."""
+        if self._surfaces is None or not in_scene(self._surfaces.node) or not self._surfaces.step():
+            self._turn.stop()
+            self._surfaces = None

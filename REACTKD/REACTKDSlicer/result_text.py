@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from slicer.i18n import tr as _
 
 from REACTKDLib.case_report_words import likely_first, percent
-from REACTKDLib.types import CaseResult
+from REACTKDLib.types import CaseResult, Notice
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,18 @@ def what_if_line(before: CaseResult, after: CaseResult) -> str:
     )
 
 
+def what_if_text(before: CaseResult, after: CaseResult) -> str:
+    """A what-if's answer: probabilities, what cannot be excluded, and what it warns of anew."""
+    known = {(n.code, n.text) for n in before.notices}
+    new = [n for n in after.notices if (n.code, n.text) not in known]
+    lines = [what_if_line(before, after)]
+    if after.abstains:
+        lines.append(headline(after))
+    if after.prediction_set is not None:
+        lines.append(set_line(after))
+    return "\n".join([*lines, *_marked(new)])
+
+
 def inputs_line(result: CaseResult, titles: dict[str, str]) -> str:
     """Whose answer it is and what it rests on; ``titles`` names the modalities for people."""
     used = ", ".join(titles.get(name, name) for name in result.modalities)
@@ -114,7 +127,11 @@ def shares_line(result: CaseResult) -> str:
 
 def notice_lines(result: CaseResult) -> tuple[str, ...]:
     """The notices, warnings first."""
-    ranked = sorted(result.notices, key=lambda n: n.severity != "warning")
+    return _marked(result.notices)
+
+
+def _marked(notices: Iterable[Notice]) -> tuple[str, ...]:
+    ranked = sorted(notices, key=lambda n: n.severity != "warning")
     marks = {"warning": "\N{WARNING SIGN}\N{VARIATION SELECTOR-15} ", "info": ""}
     return tuple(f"{marks[n.severity]}{n.text}" for n in ranked)
 

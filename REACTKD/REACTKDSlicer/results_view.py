@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import qt
 import slicer
 from slicer.i18n import tr as _
 
+from REACTKDLib.geometry import Vector
 from REACTKDLib.model_package import ModelPackage
+from REACTKDLib.types import CaseResult
 
 from . import result_text
 from .graph_nodes import highlight_region
 from .logic import ShownCase
+from .region_nodes import highlight_segment
+from .run_nodes import in_scene
 from .scene_nodes import SceneStyle
 
 _SORT_ROLE = qt.Qt.UserRole
@@ -57,6 +62,8 @@ class ResultsView:
 
     def clear(self) -> None:
         """Show no result; the nodes in the scene stay."""
+        if self.shown is not None and in_scene(self.shown.nodes.regions):
+            highlight_segment(self.shown.nodes.regions, None)
         self.shown = None
         self.ui.resultsGroup.visible = False
         self._model.clear()
@@ -95,14 +102,29 @@ class ResultsView:
         if self.shown is None or region_id is None:
             return
         result, nodes = self.shown.result, self.shown.nodes
-        highlight_region(nodes.labels, result, region_id, SceneStyle().label_count)
-        region = next(r for r in result.regions if r.id == region_id)
+        if in_scene(nodes.labels):
+            highlight_region(nodes.labels, result, region_id, SceneStyle().label_count)
+        highlight_segment(nodes.regions, region_id)
         world = [0.0, 0.0, 0.0]
         # The result stands in the CT's own coordinates; the views are in those of the scene.
-        nodes.ct.TransformPointToWorld(list(region.centroid_ras), world)
+        nodes.ct.TransformPointToWorld(list(region_point(result, region_id)), world)
         slicer.vtkMRMLSliceNode.JumpAllSlices(
             slicer.mrmlScene, *world, slicer.vtkMRMLSliceNode.CenteredJumpSlice
         )
+
+
+def region_point(result: CaseResult, region_id: str) -> Vector:
+    """The centre of the region's voxel that is nearest to its centroid, RAS mm.
+
+    The centroid itself may lie elsewhere: that of a rim is usually inside the lesion.
+    """
+    region = next(r for r in result.regions if r.id == region_id)
+    geometry = result.region_labels.geometry
+    kji = np.stack(np.nonzero(result.region_labels.array == region.label), axis=1)
+    points = geometry.ras_from_ijk(kji[:, ::-1].astype(float))
+    distances = ((points - np.array(region.centroid_ras)) ** 2).sum(axis=1)
+    right, anterior, superior = points[int(np.argmin(distances))]
+    return (float(right), float(anterior), float(superior))
 
 
 def _number_item(value: float | None, digits: int, sign: str = "") -> Any:

@@ -15,20 +15,32 @@ from .context import SceneContext
 RUN_ATTRIBUTE = "REACTKD.case"
 ROLE_ATTRIBUTE = "REACTKD.role"
 
+#: Of display nodes that are hidden only while another run is shown.
+_HIDDEN_ATTRIBUTE = "REACTKD.hidden"
+
 _UNSAFE_IN_FILE_NAMES = re.compile(r"[^\w .,()+-]")
 
 
 def add_node(context: SceneContext, class_name: str, run: str, role: str) -> Any:
-    """A new node named after ``run`` and ``role``, marked as belonging to ``run``.
+    """A new node named after ``run`` and ``role``, marked as belonging to ``run``."""
+    node = context.scene.AddNewNodeByClass(class_name, node_name(run, role))
+    node.SetAttribute(RUN_ATTRIBUTE, run)
+    node.SetAttribute(ROLE_ATTRIBUTE, role)
+    return node
+
+
+def node_name(run: str, role: str) -> str:
+    """Name of a node of a run.
 
     Files in a saved scene are called after their nodes, and Slicer writes an ampersand there in a
     way that it cannot read back; so the name has only letters, digits and harmless signs.
     """
-    name = _UNSAFE_IN_FILE_NAMES.sub("_", f"{run} {role}")
-    node = context.scene.AddNewNodeByClass(class_name, name)
-    node.SetAttribute(RUN_ATTRIBUTE, run)
-    node.SetAttribute(ROLE_ATTRIBUTE, role)
-    return node
+    return _UNSAFE_IN_FILE_NAMES.sub("_", f"{run} {role}")
+
+
+def in_scene(node: Any | None) -> bool:
+    """Whether a node exists and has not been removed."""
+    return node is not None and node.GetScene() is not None
 
 
 def nodes_of(context: SceneContext, run: str) -> list[Any]:
@@ -76,6 +88,24 @@ def _study_of(hierarchy: Any, ct: Any | None) -> int:
     if item == hierarchy.GetInvalidItemID():
         return int(hierarchy.GetSceneItemID())
     return int(hierarchy.GetItemParent(item))
+
+
+def show_only(context: SceneContext, run: str, runs: Collection[str]) -> None:
+    """Hide what views show of other ``runs``; show again what was hidden of ``run``."""
+    for other in runs:
+        for node in nodes_of(context, other):
+            if not node.IsA("vtkMRMLDisplayableNode"):
+                continue
+            for n in range(node.GetNumberOfDisplayNodes()):
+                display = node.GetNthDisplayNode(n)
+                if display is None:
+                    continue
+                if other != run and display.GetVisibility():
+                    display.SetVisibility(False)
+                    display.SetAttribute(_HIDDEN_ATTRIBUTE, "1")
+                elif other == run and display.GetAttribute(_HIDDEN_ATTRIBUTE):
+                    display.SetVisibility(True)
+                    display.RemoveAttribute(_HIDDEN_ATTRIBUTE)
 
 
 def remove_run(context: SceneContext, run: str, keep: Collection[Any] = ()) -> None:

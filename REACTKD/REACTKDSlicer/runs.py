@@ -65,16 +65,69 @@ class Callbacks:
     failed: Callable[[ReactKDError], None]
 
 
+@dataclass(frozen=True)
+class _Question:
+    """What is asked beside a run; ``begin`` starts it with the callbacks that it gets."""
+
+    number: int
+    begin: Callable[[Callbacks], None]
+    callbacks: Callbacks
+
+
 class Runs:
-    """Runs and what-ifs, one at a time, in one worker."""
+    """Runs, and questions about their results, one at a time, in one worker.
+
+    Questions of several kinds may be asked while the worker is busy: the latest of each kind is
+    begun when its turn comes, and only the answer to the latest is told.
+    """
 
     def __init__(self, worker: Worker | None = None) -> None:
         self.worker: Worker = worker or WorkerProcess()
+        self._waiting: dict[str, _Question] = {}
+        self._latest: dict[str, int] = {}
 
     @property
     def busy(self) -> bool:
-        """Whether a run or a what-if is under way."""
+        """Whether a run or a question is under way."""
         return self.worker.busy
+
+    def ask(self, kind: str, begin: Callable[[Callbacks], None], callbacks: Callbacks) -> None:
+        """Ask a question as soon as the worker is free; it takes the place of an earlier one.
+
+        ``begin`` gets the callbacks to begin with (:meth:`start`, :meth:`what_if`,
+        :meth:`explain`); a ReactKDError that it raises is told like one of the worker.
+        """
+        self.forget(kind)
+        self._waiting[kind] = _Question(self._latest[kind], begin, callbacks)
+        self._next()
+
+    def forget(self, kind: str) -> None:
+        """Nobody wants the answer to the latest question of a kind any more."""
+        self._latest[kind] = self._latest.get(kind, 0) + 1
+        self._waiting.pop(kind, None)
+
+    def _next(self) -> None:
+        """Begin the question that has waited longest, if the worker is free."""
+        while self._waiting and not self.busy:
+            kind = next(iter(self._waiting))
+            self._begin(kind, self._waiting.pop(kind))
+
+    def _begin(self, kind: str, question: _Question) -> None:
+        def wanted() -> bool:
+            return self._latest[kind] == question.number
+
+        def done(run: FinishedRun) -> None:
+            if wanted():
+                question.callbacks.done(run)
+
+        def failed(error: ReactKDError) -> None:
+            if wanted():
+                question.callbacks.failed(error)
+
+        try:
+            question.begin(Callbacks(question.callbacks.progress, done, failed))
+        except ReactKDError as error:
+            question.callbacks.failed(error)
 
     def start(self, request: Request, callbacks: Callbacks) -> None:
         """Run a request; returns as soon as its images are written for the worker.
@@ -120,7 +173,9 @@ class Runs:
         return FinishedRun(request, result, files, output)
 
     def cancel(self) -> None:
-        """Stop what is under way; nobody hears of it again."""
+        """Stop what is under way and what waits; nobody hears of it again."""
+        for kind in list(self._latest):
+            self.forget(kind)
         self.worker.cancel()
 
     def close(self) -> None:
@@ -137,9 +192,18 @@ class Runs:
         output = Path(tempfile.mkdtemp(prefix="result-", dir=files.name))
 
         def done() -> None:
-            callbacks.done(FinishedRun(request, receive_case(output), files, output))
+            try:
+                callbacks.done(FinishedRun(request, receive_case(output), files, output))
+            finally:
+                self._next()
 
-        listener = Listener(callbacks.progress, done, callbacks.failed)
+        def failed(error: ReactKDError) -> None:
+            try:
+                callbacks.failed(error)
+            finally:
+                self._next()
+
+        listener = Listener(callbacks.progress, done, failed)
         self.worker.run(dataclasses.replace(job, output=str(output)), listener)
 
 

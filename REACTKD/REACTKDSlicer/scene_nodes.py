@@ -47,19 +47,24 @@ class SceneStyle:
 
 @dataclass(frozen=True)
 class CaseNodes:
-    """The nodes that show one run. ``edges`` is None when the graph has no edge to draw."""
+    """The nodes that show one run.
+
+    ``edges`` is None when the graph has no edge to draw. Of a stored result, glyphs, edges, labels,
+    table, summary and chart are None where they were deleted. Users may delete any of them later:
+    ask ``run_nodes.in_scene`` first.
+    """
 
     run: str
     folder: int
     ct: Any
     attention: Any
     regions: Any
-    glyphs: Any
+    glyphs: Any | None
     edges: Any | None
-    labels: Any
-    table: Any
-    summary: Any
-    chart: Any
+    labels: Any | None
+    table: Any | None
+    summary: Any | None
+    chart: Any | None
     document: Any
 
 
@@ -70,6 +75,7 @@ def show_case(
     *,
     run: str | None = None,
     style: SceneStyle | None = None,
+    surfaces: bool = True,
 ) -> CaseNodes:
     """Show ``case`` in the scene, replacing what an earlier run of the same name left there.
 
@@ -78,6 +84,8 @@ def show_case(
     ct : the CT as a Volume, which becomes a node of the run, or a vtkMRMLScalarVolumeNode of the
         scene, which stays as it is; the other nodes then follow its parent transform.
     run : name of the run and its folder; the case id when None.
+    surfaces : whether the regions' surfaces are made too, which takes most of the time; False
+        leaves that to ``region_nodes.SurfaceMaker``.
 
     Raises
     ------
@@ -86,24 +94,29 @@ def show_case(
     run = case.case_id if run is None else run
     style = style or SceneStyle()
     given_node = None if isinstance(ct, Volume) else ct
-    _check_grid(case, ct)
+    check_grid(case, ct)
     keep = () if given_node is None else (given_node,)
     remove_run(context, run, keep)
     try:
         ct_node = given_node or add_ct(context, ct, run, style.window_hu, style.level_hu)
-        return _add_nodes(context, case, ct_node, run, style)
+        return _add_nodes(context, case, ct_node, run, style, surfaces)
     except Exception:
         remove_run(context, run, keep)  # half a case is worse than none
         raise
 
 
 def _add_nodes(
-    context: SceneContext, case: CaseResult, ct_node: Any, run: str, style: SceneStyle
+    context: SceneContext,
+    case: CaseResult,
+    ct_node: Any,
+    run: str,
+    style: SceneStyle,
+    surfaces: bool,
 ) -> CaseNodes:
     edges = drawn_edges(case, style.similarity_threshold, style.edge_count)
     nodes = {
         "attention": add_attention(context, case, run, style.attention_floor),
-        "regions": add_regions(context, case, ct_node, run),
+        "regions": add_regions(context, case, ct_node, run, surfaces),
         "glyphs": add_graph_glyphs(context, case, run),
         "edges": add_graph_edges(context, case, run, edges),
         "labels": add_graph_labels(context, case, run, style.label_count),
@@ -152,7 +165,13 @@ def jump_to_attention(context: SceneContext, case: CaseResult, nodes: CaseNodes)
     return (world[0], world[1], world[2])
 
 
-def _check_grid(case: CaseResult, ct: Volume | Any) -> None:
+def check_grid(case: CaseResult, ct: Volume | Any) -> None:
+    """Refuse a result that was not made on the grid of a CT, a Volume or a node.
+
+    Raises
+    ------
+    InputError : attention or regions are on another grid.
+    """
     if isinstance(ct, Volume):
         geometry = ct.geometry
     else:

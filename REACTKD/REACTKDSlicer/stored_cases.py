@@ -13,19 +13,36 @@ from REACTKDLib.types import CaseResult, Volume
 
 from .context import SceneContext
 from .document_nodes import CT_REFERENCE, ROLE
+from .inputs import is_result_of
 from .run_nodes import ROLE_ATTRIBUTE, RUN_ATTRIBUTE, folder_of, nodes_of
 from .scene_nodes import CaseNodes
 from .study_nodes import merged_labels, volume_from_node
 
 
-def stored_runs(context: SceneContext) -> list[str]:
-    """Names of the runs whose results the scene has."""
-    scene = context.scene
+def documents(scene: Any) -> list[Any]:
+    """The text nodes of the results in the scene."""
     texts = (
         scene.GetNthNodeByClass(n, "vtkMRMLTextNode")
         for n in range(scene.GetNumberOfNodesByClass("vtkMRMLTextNode"))
     )
-    return [n.GetAttribute(RUN_ATTRIBUTE) for n in texts if n.GetAttribute(ROLE_ATTRIBUTE) == ROLE]
+    return [node for node in texts if node.GetAttribute(ROLE_ATTRIBUTE) == ROLE]
+
+
+def stored_runs(context: SceneContext) -> list[str]:
+    """Names of the runs whose results the scene has."""
+    return [node.GetAttribute(RUN_ATTRIBUTE) for node in documents(context.scene)]
+
+
+def stored_run_of(scene: Any, ct: Any, parameter_node: Any) -> str | None:
+    """Name of the run of a CT with some parameters, if the scene has its result."""
+    return next(
+        (
+            node.GetAttribute(RUN_ATTRIBUTE)
+            for node in documents(scene)
+            if is_result_of(node, ct, parameter_node)
+        ),
+        None,
+    )
 
 
 def stored_case(context: SceneContext, run: str) -> tuple[CaseResult, CaseNodes]:
@@ -53,12 +70,13 @@ def stored_case(context: SceneContext, run: str) -> tuple[CaseResult, CaseNodes]
             ct=ct,
             attention=nodes["attention"],
             regions=nodes["regions"],
-            glyphs=nodes["graph nodes"],
+            # What only shows the result may have been deleted.
+            glyphs=nodes.get("graph nodes"),
             edges=nodes.get("graph edges"),
-            labels=nodes["graph labels"],
-            table=nodes["regions table"],
-            summary=nodes["summary"],
-            chart=nodes["probability chart"],
+            labels=nodes.get("graph labels"),
+            table=nodes.get("regions table"),
+            summary=nodes.get("summary"),
+            chart=nodes.get("probability chart"),
             document=nodes[ROLE],
         )
     except (KeyError, TypeError, ValueError) as error:

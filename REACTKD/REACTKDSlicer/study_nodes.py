@@ -25,6 +25,10 @@ from REACTKDLib.types import Segment, Segmentation, Study, Volume
 
 _LABELMAP = "Binary labelmap"
 
+#: Whether a labelmap has a value, by its time of modification and the value.
+_has_voxels: dict[tuple[int, int], bool] = {}
+_REMEMBERED = 64
+
 
 def study_from_nodes(
     ct: Any,
@@ -127,6 +131,24 @@ def _terminology_type(segment: Any) -> str:
     segment.GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), entry)
     parts = str(entry).split("~")
     return parts[2].split("^")[-1] if len(parts) > 2 else ""
+
+
+def is_empty_segment(segment: Any) -> bool:
+    """Whether a vtkSegment has neither voxels nor surface; looked at anew only after a change."""
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    labelmap = segment.GetRepresentation(_LABELMAP)
+    if labelmap is None:
+        surface = segment.GetRepresentation("Closed surface")
+        return surface is None or surface.GetNumberOfPoints() == 0
+    # VTK counts all modifications in one sequence, so the time stands for the content.
+    key = (labelmap.GetMTime(), int(segment.GetLabelValue()))
+    if key not in _has_voxels:
+        if len(_has_voxels) >= _REMEMBERED:
+            _has_voxels.clear()
+        scalars = labelmap.GetPointData().GetScalars()
+        _has_voxels[key] = scalars is not None and bool((vtk_to_numpy(scalars) == key[1]).any())
+    return not _has_voxels[key]
 
 
 def segmentation_from_node(

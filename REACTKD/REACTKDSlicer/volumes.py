@@ -83,15 +83,32 @@ def add_attention(context: SceneContext, case: CaseResult, run: str, floor: floa
     return node
 
 
-def add_attention_legend(context: SceneContext, case: CaseResult, attention: Any) -> None:
+def attention_title(case: CaseResult) -> str:
+    """What the colours of the attention mean."""
+    return f"Attention for\n{case.class_title(case.target)}\n(logit per litre)"
+
+
+def add_attention_legend(context: SceneContext, case: CaseResult, attention: Any) -> Any:
     """The legend of the attention in slice views; after :func:`set_slice_layers`.
 
     A legend looks for its volume among the slice layers only when it is added.
     """
-    title = f"Attention for\n{case.class_title(case.target)}\n(logit per litre)"
     display = attention.GetDisplayNode()
-    legend = add_legend(context, display, title, display.GetWindowLevelMax())
+    legend = add_legend(context, display, attention_title(case), display.GetWindowLevelMax())
     legend.SetVisibility3D(False)
+    return legend
+
+
+def refresh_legends(context: SceneContext) -> None:
+    """After a change of slice layers: legends do not look by themselves whether they still fit."""
+    class_name = "vtkMRMLColorLegendDisplayNode"
+    for n in range(context.scene.GetNumberOfNodesByClass(class_name)):
+        context.scene.GetNthNodeByClass(n, class_name).Modified()
+
+
+def legend_of(context: SceneContext, node: Any) -> Any | None:
+    """The colour legend of a node, if it has one."""
+    return context.colors_logic.GetColorLegendDisplayNode(node)
 
 
 def add_legend(context: SceneContext, display: Any, title: str, largest: float) -> Any:

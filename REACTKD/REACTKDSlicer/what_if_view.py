@@ -16,15 +16,18 @@ from . import result_text
 from .changes_table import fill_changes_table, prepare_changes_table, ticked_regions
 from .context import context_from_slicer_application
 from .logic import Request, ShownCase
-from .overlay_nodes import WHAT_IF, add_overlay, remove_overlay, show_in_place
+from .overlay_nodes import WHAT_IF, add_overlay, entitle, remove_overlay, show_in_place
 from .runs import Callbacks, FinishedRun, Runs
 
 #: A moment, so that a user may tick several regions, ms.
 _DELAY_MS = 300
 
+#: Kind of these questions.
+_KIND = "what if"
+
 
 class WhatIfView:
-    """Runs what-ifs of the result that is shown, the latest wish last, one at a time.
+    """Asks what-ifs of the result that is shown; the latest wish counts.
 
     Parameters
     ----------
@@ -45,9 +48,7 @@ class WhatIfView:
         self._read_again, self._adopt = read_again, adopt
         self._shown: ShownCase | None = None
         self._run: FinishedRun | None = None
-        self._waiting = self._filling = False
-        self._edited = False
-        self._question = 0  # counts, so that an answer to an older one is not shown
+        self._filling = self._edited = False
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)
@@ -73,80 +74,77 @@ class WhatIfView:
         self._fill(shown.result, None)
 
     def clear(self) -> None:
-        """There is no result."""
+        """There is no result; nothing of a what-if stays in the scene."""
         self._timer.stop()
+        self._runs.forget(_KIND)
+        if self._shown is not None:
+            remove_overlay(context_from_slicer_application(), self._shown.nodes, WHAT_IF)
         self._shown = self._run = None
-        self._waiting = self._edited = False
-        self._question += 1
+        self._edited = False
         self._fill(None, None)
 
     def reset(self) -> None:
         """Take all changes back and show the original."""
-        shown, run = self._shown, self._run
-        if shown is None:
-            return
-        remove_overlay(context_from_slicer_application(), shown.nodes, WHAT_IF)
-        self.show(shown, run)
+        if self._shown is not None:
+            self.show(self._shown, self._run)
 
     def segmentation_edited(self) -> None:
         """The chosen segmentation has changed."""
-        if self._shown is not None and self.ui.editedCheckBox.checked:
+        ui = self.ui
+        if self._shown is not None and ui.editedCheckBox.checked and ui.whatIfGroup.enabled:
             self._edited = True
             self._timer.start()
 
     def start(self) -> None:
-        """Run what the widgets say, now or when what runs has ended."""
-        shown = self._shown
-        if shown is None:
+        """Ask what the widgets say."""
+        if self._shown is None:
             return
-        if self._runs.busy:
-            self._waiting = True
-            return
-        self._waiting = False
-        changes = self.changes
-        if not self._edited and changes == WhatIf():
+        if not self._edited and self.changes == WhatIf():
             self.reset()
             return
         self.ui.whatIfAnswerLabel.text = _("Asking the model…")
-        self._question += 1
-        question = self._question
-        callbacks = Callbacks(
-            lambda stage, done: None,
-            lambda run: self._on_done(run, question),
-            lambda error: self._on_failed(error, question),
-        )
-        try:
-            if self._edited:
-                self._runs.start(self._read_again(), callbacks)
-            else:
-                if self._run is None:
-                    self._run = self._adopt(shown)
-                self._runs.what_if(self._run, changes, callbacks)
-        except ReactKDError as error:
-            self._on_failed(error, question)
+        callbacks = Callbacks(lambda stage, done: None, self._on_done, self._on_failed)
+        self._runs.ask(_KIND, self._begin, callbacks)
+
+    def _begin(self, callbacks: Callbacks) -> None:
+        """Begin with what the widgets and the scene say when the worker is free."""
+        assert self._shown is not None, "a result that is cleared forgets its questions"
+        if self._edited:
+            self._runs.start(self._read_again(), callbacks)
+            return
+        if self._run is None:
+            self._run = self._adopt(self._shown)
+        self._runs.what_if(self._run, self.changes, callbacks)
 
     def _on_changed(self, *ignored: Any) -> None:
         if not self._filling and self._shown is not None:
             self._edited = False
             self._timer.start()
 
-    def _on_done(self, run: FinishedRun, question: int) -> None:
+    def _on_done(self, run: FinishedRun) -> None:
         shown = self._shown
-        if shown is not None and question == self._question and not self._waiting:
-            context = context_from_slicer_application()
-            overlay = add_overlay(context, run.result, shown.nodes, WHAT_IF)
-            show_in_place(context, shown.nodes, overlay)
-            self._fill(shown.result, run.result)
-        self._go_on()
+        assert shown is not None, "a result that is cleared forgets its questions"
+        context = context_from_slicer_application()
+        try:
+            overlay = add_overlay(context, run.result, shown.nodes, WHAT_IF, _("What if"))
+        except ReactKDError as error:
+            self._on_failed(error)
+            return
+        show_in_place(context, shown.nodes, overlay)
+        entitle(context, run.result, overlay, _("What if"))
+        self._fill(shown.result, run.result)
 
-    def _on_failed(self, error: ReactKDError, question: int) -> None:
-        if question == self._question:
-            self.ui.whatIfAnswerLabel.text = str(error)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        if self._waiting:
-            self.start()
+    def _on_failed(self, error: ReactKDError) -> None:
+        """The answer is not there: neither is that of an earlier what-if any more."""
+        assert self._shown is not None, "a result that is cleared forgets its questions"
+        remove_overlay(context_from_slicer_application(), self._shown.nodes, WHAT_IF)
+        self._filling = True
+        try:
+            ticked = self.changes.hidden
+            fill_changes_table(self.ui.whatIfTable, self._shown.result, None, ticked)
+        finally:
+            self._filling = False
+        self.ui.whatIfAnswerLabel.text = str(error)
 
     def _fill(self, before: CaseResult | None, after: CaseResult | None) -> None:
         """Rows and answer; ticks stay where there is an answer to them."""
@@ -156,7 +154,7 @@ class WhatIfView:
             fill_changes_table(self.ui.whatIfTable, before, after, ticked)
             if after is None:
                 self.ui.doseComboBox.setCurrentIndex(0)
-            text = result_text.what_if_line(before, after) if before and after else ""
+            text = result_text.what_if_text(before, after) if before and after else ""
             self.ui.whatIfAnswerLabel.text = text
         finally:
             self._filling = False

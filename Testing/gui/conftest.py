@@ -77,3 +77,17 @@ def nodes(slicer_harness: Harness, small_study: Study) -> Any:
     from REACTKDSlicer.sample_case import add_study
 
     return add_study(small_study)
+
+
+@pytest.fixture
+def beside(package_folder: Path, runner: FakeRunner, small_study: Study) -> Iterator[Any]:
+    """The panel with a main window, two studies in the scene, the worker and the harness."""
+    with installed(main_window=True) as harness:
+        from REACTKDSlicer.sample_case import add_study
+
+        widget, worker = harness.load_module(MODULE), FakeWorker(runner)
+        widget.panel.runs.worker, widget.panel.ensure = worker, lambda: False
+        widget.parent.enter()
+        widget.panel.parameters.model_package = str(package_folder)
+        yield widget.panel, [add_study(small_study) for _ in range(2)], worker, harness
+        widget.cleanup()

@@ -113,6 +113,46 @@ def test_a_package_without_metadata_is_not_pinned(dependencies):
     assert not any(line.startswith("vtk") for line in dependencies.constraint_lines(version))
 
 
+def test_a_package_that_is_too_old_is_installed_anew(dependencies):
+    python, installed = FakePython("torch", "safetensors"), {"torch": "2.8.0", "safetensors": "0.3"}
+    installer = FakeInstaller(python)
+    install = installer.install
+
+    def renew(specifiers, constraints):
+        install(specifiers, constraints)
+        installed["safetensors"] = "0.6"
+
+    installer.install = renew
+    assert dependencies.ensure_dependencies(installer, python.find, version=installed.__getitem__)
+    assert installer.installed == ["safetensors>=0.4"]
+    assert "not new enough" in installer.questions[0]
+    installed["safetensors"] = "0.3"
+    installer.install = install  # pip did nothing
+    with pytest.raises(EnvironmentProblem, match="safetensors"):
+        dependencies.ensure_dependencies(installer, python.find, version=installed.__getitem__)
+
+
+@pytest.mark.parametrize("version", ["2.4.0", "2.4.1+cu124", "2.10.0.dev20260101", "3.0"])
+def test_a_version_that_is_new_enough_is_left(dependencies, version):
+    python, installer = FakePython("torch", "safetensors"), FakeInstaller(FakePython())
+    versions = {"torch": version, "safetensors": "0.4"}
+    assert not dependencies.ensure_dependencies(
+        installer, python.find, version=versions.__getitem__
+    )
+    assert installer.questions == []
+
+
+def test_a_torch_that_is_too_old_is_told_with_what_to_do(dependencies):
+    python = FakePython("torch", "safetensors")
+    versions = {"torch": "2.3.1+cpu", "safetensors": "0.6"}
+    installer = FakeInstaller(python)
+    with pytest.raises(EnvironmentProblem, match=r"2\.3\.1\+cpu is too old") as caught:
+        dependencies.ensure_dependencies(installer, python.find, version=versions.__getitem__)
+    assert "torch>=2.4" in caught.value.message
+    assert "Uninstall it in the module of the extension PyTorch" in caught.value.advice
+    assert installer.questions == []
+
+
 def test_declining_installs_nothing(dependencies):
     python = FakePython("torch")
     installer = FakeInstaller(python, agree=False)

@@ -266,3 +266,23 @@ def test_a_slicer_without_its_python_is_told(installer, slicer_harness, tmp_path
 )
 def test_the_reason_is_one_line(installer, lines, reason):
     assert installer.complaint(lines) == reason
+
+
+def test_a_wheel_folder_is_chosen_in_the_panel(widget, installer, monkeypatch, tmp_path):
+    import qt
+
+    ui = widget.panel.ui
+    assert ui.wheelFolderValue.text == "the network"
+    assert not ui.wheelClearButton.enabled
+    answers = iter(["", str(tmp_path)])
+    monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", lambda *arguments: next(answers))
+    ui.wheelFolderButton.click()  # and Cancel
+    assert installer.wheel_folder() is None
+    ui.wheelFolderButton.click()
+    assert installer.wheel_folder() == tmp_path
+    assert installer.SlicerInstaller().folder == tmp_path
+    assert ui.wheelFolderValue.text == tmp_path.name
+    assert ui.wheelFolderValue.toolTip == str(tmp_path)
+    ui.wheelClearButton.click()
+    assert installer.wheel_folder() is None
+    assert ui.wheelFolderValue.text == "the network"

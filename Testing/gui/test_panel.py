@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
+import numpy as np
 import pytest
 from fakes import MODULE, write_fake_package
 
@@ -174,8 +176,19 @@ def test_choosing_a_row_jumps_the_slices_to_the_region(widget, nodes, slicer_har
     table = widget.panel.ui.regionTable
     table.setCurrentIndex(table.model().index(0, 2))
     to_ras = slicer.util.arrayFromVTKMatrix(slice_node.GetSliceToRAS())
-    right, anterior, superior = shown.result.ranked[0][0].centroid_ras
+    # The voxel of the region that is nearest to its centroid, by brute force.
+    lesion, labels = shown.result.ranked[0][0], shown.result.region_labels
+    right, anterior, superior = min(
+        (
+            labels.geometry.ras_from_ijk(np.array([i, j, k]))
+            for k, j, i in np.argwhere(labels.array == lesion.label)
+        ),
+        key=lambda point: math.dist(point, lesion.centroid_ras),
+    )
     assert tuple(to_ras[:3, 3]) == pytest.approx((right, anterior, superior + 100.0))
+    outline = shown.nodes.regions.GetDisplayNode()
+    assert tuple(outline.GetSegmentOverrideColor("lesion")) == pytest.approx((1.0, 0.85, 0.2))
+    assert tuple(outline.GetSegmentOverrideColor("liver")) == (-1.0, -1.0, -1.0)
     labels = shown.nodes.labels
     chosen = [labels.GetNthControlPointSelected(n) for n in range(2)]
     assert chosen == [False, True]  # in the order of regions: the liver, the lesion

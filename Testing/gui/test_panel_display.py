@@ -192,7 +192,7 @@ def test_the_last_of_several_wishes_counts(shown, worker):
     wait_until(lambda: len(worker.jobs) == 2)
     tick(shown.ui, 1)
     tick(shown.ui, 0, on=False)
-    wait_until(lambda: shown.results.what_if._waiting)
+    wait_until(lambda: not shown.results.what_if._timer.active)
     worker.finish()  # the first, which nobody wants any more
     assert len(worker.jobs) == 3
     worker.finish()
@@ -256,23 +256,6 @@ def compare_with(ui, text):
     combo.setCurrentIndex([combo.itemText(n) for n in range(combo.count)].index(text))
 
 
-@pytest.fixture
-def beside(package_folder, runner, small_study):
-    """The panel with a main window, two CTs and the worker."""
-    from fakes import MODULE
-    from harness import installed
-
-    with installed(main_window=True) as harness:
-        from REACTKDSlicer.sample_case import add_study
-
-        widget, worker = harness.load_module(MODULE), FakeWorker(runner)
-        widget.panel.runs.worker, widget.panel.ensure = worker, lambda: False
-        widget.parent.enter()
-        widget.panel.parameters.model_package = str(package_folder)
-        yield widget.panel, [add_study(small_study) for _ in range(2)], worker, harness
-        widget.cleanup()
-
-
 def foreground(harness, name):
     node = harness.scene.GetSingletonNode(name, "vtkMRMLSliceCompositeNode")
     return harness.scene.GetNodeByID(node.GetForegroundVolumeID())
@@ -286,13 +269,13 @@ def test_two_classes_side_by_side(beside):
     assert worker.jobs[-1].target == "well"
     assert worker.jobs[-1].original == ""
     assert foreground(harness, "Red") is shown.nodes.attention
-    other = foreground(harness, "Yellow")
+    other = foreground(harness, "Compare")
     assert other.GetAttribute("REACTKD.role") == "compared attention"
     assert table_texts(panel.ui.compareTable)[0] == ["The lesion", "+1.50", "+1.50", "+0.00"]
     assert "“poorly differentiated”" in panel.ui.compareAnswerLabel.text
     assert "“well differentiated”" in panel.ui.compareAnswerLabel.text
     compare_with(panel.ui, "nothing")
-    assert foreground(harness, "Yellow") is shown.nodes.attention
+    assert foreground(harness, "Compare") is shown.nodes.attention
     assert table_texts(panel.ui.compareTable) == []
 
 
@@ -306,9 +289,9 @@ def test_two_runs_side_by_side(beside):
     compare_with(panel.ui, f"run: {before.nodes.run}")
     assert len(worker.jobs) == jobs  # it is there already
     assert foreground(harness, "Red") is shown.nodes.attention
-    assert foreground(harness, "Yellow") is before.nodes.attention
-    yellow = harness.scene.GetSingletonNode("Yellow", "vtkMRMLSliceCompositeNode")
-    assert yellow.GetBackgroundVolumeID() == first.ct.GetID()
+    assert foreground(harness, "Compare") is before.nodes.attention
+    other = harness.scene.GetSingletonNode("Compare", "vtkMRMLSliceCompositeNode")
+    assert other.GetBackgroundVolumeID() == first.ct.GetID()
 
 
 def test_another_set_of_parameters_has_a_run_of_its_own(widget, nodes, worker, slicer_harness):

@@ -236,6 +236,29 @@ def test_a_device_that_cannot_take_the_network_is_answered_by_the_cpu_with_a_not
     assert load_classifier(package, "cpu").notices == ()
 
 
+@pytest.mark.parametrize(
+    ("build", "problem", "told"),
+    [
+        ("12.8", "The NVIDIA driver on your system is too old (found 11020).", True),
+        ("12.8", "CUDA unknown error - this may be due to the environment.", True),
+        ("12.8", "Found no NVIDIA driver on your system.", False),  # no GPU is nothing to tell
+        (None, "Torch not compiled with CUDA enabled", False),
+    ],
+)
+def test_auto_tells_of_a_broken_driver(build, problem, told, random_package, monkeypatch):
+    def init() -> None:
+        raise RuntimeError(f"{problem}\nPlease check your GPU driver.")
+
+    monkeypatch.setattr(torch.version, "cuda", build)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", init)
+    classifier = load_classifier(random_package, "auto")
+    assert classifier.device == torch.device("cpu")
+    assert [n.code for n in classifier.notices] == ["cuda_failed"] * told
+    assert all(problem.rstrip(".") in n.text for n in classifier.notices)
+    assert load_classifier(random_package, "cpu").notices == ()
+
+
 def test_a_failure_of_the_cpu_is_not_hidden(model_input, random_package):
     with pytest.raises(RuntimeError, match="out of memory"):
         predict(failing_classifier(random_package, "cpu"), model_input)

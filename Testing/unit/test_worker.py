@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from REACTKDLib.exchange import receive_case, receive_study, send_case, send_study
 from REACTKDLib.pipeline import run_case
@@ -150,6 +152,36 @@ def test_a_refused_job_tells_class_message_and_advice_and_the_next_one_runs(
     assert last["advice"]
     again = Job(str(study_folder), str(random_package.path), str(output(tmp_path, "again")))
     assert parent.until_answered(parent.ask(again))[1]["event"] == "done"
+
+
+def test_the_log_names_stages_model_device_and_seconds_but_no_file_and_no_patient(
+    study_folder, phantom_study, random_package, tmp_path
+):
+    parent = Parent()
+    parent.hear()
+    asked = Job(str(study_folder), str(random_package.path), str(output(tmp_path)))
+    parent.until_answered(parent.ask(asked))
+    parent.process.stdin.close()
+    log = parent.process.stderr.read()
+    assert re.search(r"job 1, \d+\.\d\d s: network\n", log)
+    assert f"done by {random_package.name} {random_package.version} on cpu" in log
+    assert str(tmp_path) not in log
+    assert str(random_package.path) not in log
+    assert phantom_study.case_id not in log
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_that_cannot_be_used_is_answered_by_the_cpu_with_a_notice(
+    parent, study_folder, random_package, tmp_path
+):
+    folder = output(tmp_path)
+    asked = Job(str(study_folder), str(random_package.path), str(folder), device="cuda")
+    assert parent.until_answered(parent.ask(asked))[1]["event"] == "done"
+    case = receive_case(folder)
+    (notice,) = (n for n in case.notices if n.code == "cuda_failed")
+    assert notice.severity == "warning"
+    assert "the CPU was used" in notice.text
+    assert case.provenance["device"] == "cpu"
 
 
 def test_an_unexpected_error_is_told_too(parent, random_package, tmp_path):
