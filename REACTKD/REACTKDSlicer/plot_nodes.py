@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
+from REACTKDLib import case_report_words as words
 from REACTKDLib.types import RESEARCH_USE, CaseResult
 
 from .context import SceneContext
 from .run_nodes import add_node
+from .translation import tr as _
 
 _BLUE = (0.22, 0.49, 0.72)
+_TITLE_SIZE = 14
+_TITLE_CHARACTERS = 60  # a line of the title, in a view of a quarter of the screen
+
+
+def set_lines(case: CaseResult) -> list[str]:
+    """The prediction set in words, and the warnings, in lines that fit over a plot."""
+    texts = [words.set_sentence(case)]
+    texts += [notice.text for notice in words.other_notices(case) if notice.severity == "warning"]
+    return [line for text in texts for line in textwrap.wrap(text, _TITLE_CHARACTERS)]
 
 
 def add_probability_plot(context: SceneContext, case: CaseResult, run: str) -> tuple[Any, ...]:
@@ -35,8 +47,10 @@ def add_probability_plot(context: SceneContext, case: CaseResult, run: str) -> t
     series.SetColor(*_BLUE)
     chart = add_node(context, "vtkMRMLPlotChartNode", run, "probability chart")
     chart.AddAndObservePlotSeriesNodeID(series.GetID())
-    chart.SetTitle(f"{case.task_title}\n{RESEARCH_USE}")
-    chart.SetYAxisTitle("Probability")
+    # The bars alone would look like an answer where the model abstains.
+    chart.SetTitle("\n".join((words.headline(case), *set_lines(case), RESEARCH_USE)))
+    chart.SetTitleFontSize(_TITLE_SIZE)
+    chart.SetYAxisTitle(_("Probability"))
     chart.SetXAxisTitle("")
     chart.SetLegendVisibility(False)
     chart.SetYAxisRangeAuto(False)

@@ -13,6 +13,7 @@ from REACTKDLib.model_package import ModelPackage
 from . import result_text
 from .graph_nodes import highlight_region
 from .logic import ShownCase
+from .region_names import short_name
 from .scene_nodes import SceneStyle
 
 _SORT_ROLE = qt.Qt.UserRole
@@ -73,7 +74,7 @@ class ResultsView:
             heading.setToolTip(explanation)
             self._model.setHorizontalHeaderItem(column, heading)
         for row in rows:
-            name = qt.QStandardItem(row.name)
+            name = qt.QStandardItem(short_name(row.name))
             name.setData(row.name, _SORT_ROLE)
             name.setData(row.region_id, _REGION_ROLE)
             name.setToolTip(row.name)

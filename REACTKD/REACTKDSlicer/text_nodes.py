@@ -5,27 +5,46 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from REACTKDLib import case_report_words as words
 from REACTKDLib.types import RESEARCH_USE, CaseResult
 
 from .context import SceneContext
 from .run_nodes import add_node
-
-SIMULATED_MODEL = "The model was trained on simulated data."
+from .translation import tr as _
 
 
 def summary_text(case: CaseResult) -> str:
-    """What a reader must know: probabilities, notices, the state of the model, the intended use."""
-    lines = [f"REACTKD: {case.task_title}", f"Case: {case.case_id}", "", "Probabilities"]
-    lines += [f"  {c.title}: {case.probabilities[c.name]:.1%}" for c in case.classes]
+    """What a reader must know: answer, prediction set, probabilities, notices, intended use.
+
+    Sentences about the answer are the library's, in English.
+    """
+    lines = [
+        f"REACTKD: {case.task_title}",
+        _("Case: {name}").format(name=case.case_id),
+        "",
+        words.headline(case),
+        words.set_sentence(case),
+        "",
+        _("Probabilities"),
+    ]
+    lines += [
+        f"  {c.title}: {words.percent(case.probabilities[c.name])}"
+        for c in words.likely_first(case)
+    ]
     lines += [
         "",
-        f"Attention and shares speak for or against: {case.class_title(case.target)}",
-        f"Inputs: {', '.join(case.modalities)}. Region scheme: {case.scheme}.",
+        _("Attention and shares speak for or against: {title}").format(
+            title=case.class_title(case.target)
+        ),
+        _("Inputs: {inputs}. Region scheme: {scheme}.").format(
+            inputs=", ".join(case.modalities), scheme=case.scheme
+        ),
         "",
     ]
-    if case.simulated_model:
-        lines.append(SIMULATED_MODEL)
-    lines += [f"{notice.severity.capitalize()}: {notice.text}" for notice in case.notices]
+    severities = {"warning": _("Warning"), "info": _("Note")}
+    if warning := words.simulated_warning(case):
+        lines.append(f"{severities['warning']}: {warning}")
+    lines += [f"{severities[n.severity]}: {n.text}" for n in words.other_notices(case)]
     lines.append(RESEARCH_USE)
     return "\n".join(lines)
 

@@ -11,6 +11,7 @@ from REACTKDLib.types import CaseResult, Volume
 from .colors import ATTENTION_RAMP, add_color_table
 from .context import SceneContext
 from .run_nodes import add_node
+from .translation import tr as _
 
 #: Array types that a vtkImageData and an NRRD file hold; any other becomes float32.
 _IMAGE_TYPES = (np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64)
@@ -88,7 +89,9 @@ def add_attention_legend(context: SceneContext, case: CaseResult, attention: Any
 
     A legend looks for its volume among the slice layers only when it is added.
     """
-    title = f"Attention for\n{case.class_title(case.target)}\n(logit per litre)"
+    title = _("Attention for\n{title}\n(logit per litre)").format(
+        title=case.class_title(case.target)
+    )
     display = attention.GetDisplayNode()
     legend = add_legend(context, display, title, display.GetWindowLevelMax())
     legend.SetVisibility3D(False)
@@ -100,7 +103,11 @@ def add_legend(context: SceneContext, display: Any, title: str, largest: float) 
     ``largest`` is the largest number on it.
     """
     legend = context.colors_logic.AddDefaultColorLegendDisplayNode(display)
-    legend.SetTitleText(title)
+    # Slicer has no other text that belongs to the run, is in every view and goes with the run.
+    legend.SetTitleText(f"{title}\n{_('Research use only')}")
+    for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
+        text.SetBackgroundColor(0.0, 0.0, 0.0)  # readable over bone and fat
+        text.SetBackgroundOpacity(0.6)
     # Padded to one width: text is as large as the longest label allows, and "8" would be huge.
     legend.SetLabelFormat("%-4.0f" if largest >= 100 else "%-4.2g")
     legend.SetNumberOfLabels(5)
