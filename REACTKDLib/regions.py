@@ -27,6 +27,9 @@ SCHEMES = ("anatomical", "paper")
 #: Lesions and rims must fit in a uint8 labelmap beside the parenchyma.
 MAXIMUM_LESIONS = 100
 
+#: Code of the notice of a case whose segmentation has no lesion.
+NO_LESION = "no_lesion"
+
 #: The halvings in order: names of the halves (large RAS coordinate first), and the RAS axis.
 _HALVINGS = ((("right", "left"), 0), (("superior", "inferior"), 2), (("anterior", "posterior"), 1))
 
@@ -140,7 +143,7 @@ def _notices(lesions: int, ignored: int, spec: RegionSpec) -> tuple[Notice, ...]
     if lesions == 0:
         notices.append(
             Notice(
-                "no_lesion",
+                NO_LESION,
                 "warning",
                 f"No {spec.lesion_role} was given: the answer rests on the rest of the image.",
             )

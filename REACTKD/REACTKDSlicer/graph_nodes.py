@@ -96,7 +96,7 @@ def add_graph_glyphs(context: SceneContext, case: CaseResult, run: str) -> Any:
     display.SetSliceIntersectionThickness(2)
     legend = add_legend(context, display, _("Share\n(logit)"), largest)
     legend.SetVisibility2D(False)
-    legend.SetPosition(0.97, 0.85)  # above the legend of the edges
+    legend.SetPosition(0.97, 0.75)  # above the legend of the edges
     return node
 
 
@@ -179,7 +179,7 @@ def label_places(case: CaseResult) -> dict[str, np.ndarray]:
 
 
 def _label(region: Region, share: RegionShare) -> str:
-    return f"{short_name(region.name)} {share.share:+.2f}"
+    return f"{short_name(region.name)} {share.share:+.3g}"
 
 
 def add_graph_labels(context: SceneContext, case: CaseResult, run: str, count: int) -> Any:

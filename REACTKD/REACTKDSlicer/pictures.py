@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from REACTKDLib import case_report_words as words
 from REACTKDLib.geometry import Vector
+from REACTKDLib.regions import NO_LESION
 from REACTKDLib.types import RESEARCH_USE, CaseResult
 
 from .context import SceneContext
@@ -128,7 +130,9 @@ def _warning_lines(case: CaseResult, width: int, only_warnings: bool = True) -> 
     if warning := words.simulated_warning(case):
         lines += _lines(warning, width, _AMBER)
     for notice in words.other_notices(case):
-        if notice.severity == "warning":
+        if notice.code == NO_LESION:
+            lines = _lines(notice.text, width, _AMBER, 17, bold=True) + lines
+        elif notice.severity == "warning":
             lines += _lines(notice.text, width, _AMBER)
         elif not only_warnings:
             lines += _lines(notice.text, width, _GREY)
@@ -182,11 +186,15 @@ def _overview(case: CaseResult, tiles: list[_Tile]) -> np.ndarray:
         f"{c.title} {words.percent(case.probabilities[c.name])}" for c in words.likely_first(case)
     )
     whole = canvas.shape[1]
-    header = [
-        *_lines(f"{case.case_id}: {case.task_title}", whole, _GREY, 17),
+    answer = [
         *_lines(words.headline(case), whole, WHITE, 24, bold=True),
         *_lines(words.set_sentence(case), whole, WHITE, 17),
         *_lines(f"{odds}.", whole, _GREY, 17),
-        *_warning_lines(case, whole, only_warnings=False),
     ]
-    return with_header(canvas, header, _GROUND)
+    notices = _warning_lines(case, whole, only_warnings=False)
+    if any(notice.code == NO_LESION for notice in case.notices):
+        # Not the eye's first: a grade of a tumour that nobody has shown to the model.
+        answer = [dataclasses.replace(line, size=17, bold=False, color=_GREY) for line in answer]
+        answer, notices = notices, answer
+    heading = _lines(f"{case.case_id}: {case.task_title}", whole, _GREY, 17)
+    return with_header(canvas, [*heading, *answer, *notices], _GROUND)

@@ -109,9 +109,9 @@ def add_legend(context: SceneContext, display: Any, title: str, largest: float) 
         text.SetBackgroundColor(0.0, 0.0, 0.0)  # readable over bone and fat
         text.SetBackgroundOpacity(0.6)
     # Padded to one width: text is as large as the longest label allows, and "8" would be huge.
-    legend.SetLabelFormat("%-4.0f" if largest >= 100 else "%-4.2g")
+    legend.SetLabelFormat("%-6.0f" if largest >= 100 else "%-6.2g")
     legend.SetNumberOfLabels(5)
-    legend.SetSize(0.05, 0.3)
+    legend.SetSize(0.08, 0.3)
     legend.SetPosition(0.97, 0.14)
     return legend
 
