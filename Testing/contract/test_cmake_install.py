@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import shutil
 import subprocess
@@ -26,19 +27,33 @@ def run(*command: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
+def tool(name: str) -> str:
+    found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert found is not None, f"{name} is missing; install the development requirements"
+    return found
+
+
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The flat folder of modules after configure, build and install."""
-    cmake = shutil.which(
-        "cmake", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    )
-    assert cmake is not None, "cmake is missing; install the development requirements"
-    folder = tmp_path_factory.mktemp("extension")
-    build, prefix = folder / "build", folder / "installed"
-    run(cmake, "-S", str(REPOSITORY), "-B", str(build), f"-DSlicer_DIR={STUB}")
-    run(cmake, "--build", str(build))
-    run(cmake, "--install", str(build), "--prefix", str(prefix))
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The build folder after configure and build."""
+    build = tmp_path_factory.mktemp("extension") / "build"
+    run(tool("cmake"), "-S", str(REPOSITORY), "-B", str(build), f"-DSlicer_DIR={STUB}")
+    run(tool("cmake"), "--build", str(build))
+    return build
+
+
+@pytest.fixture(scope="module")
+def installed(built: Path) -> Path:
+    """The flat folder of modules after the install."""
+    prefix = built.parent / "installed"
+    run(tool("cmake"), "--install", str(built), "--prefix", str(prefix))
     return prefix / MODULES
+
+
+def test_the_self_test_is_registered_with_ctest(built):
+    listed = json.loads(run(tool("ctest"), "--show-only=json-v1", cwd=built))["tests"]
+    assert [test["name"] for test in listed] == ["py_REACTKD"]
+    assert listed[0]["command"][-1] == str(REPOSITORY / "REACTKD" / "REACTKD.py")
 
 
 def test_installs_what_the_lists_name_and_nothing_else(installed):

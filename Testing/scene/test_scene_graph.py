@@ -126,8 +126,8 @@ def test_a_label_needs_the_room_of_its_text(case):
     long_name = "Nameless organ right superior part"
     assert labelled(long_name, 80.0) == {first.id}
     assert labelled(long_name, -80.0) == {first.id}
-    assert labelled(long_name, 110.0) == {first.id, second.id}
-    assert labelled("Lesion 1", 40.0) == {first.id, second.id}
+    assert labelled(long_name, 130.0) == {first.id, second.id}
+    assert labelled("Lesion 1", 50.0) == {first.id, second.id}
 
 
 def test_a_lesion_keeps_its_label_beside_a_stronger_rim(case):
