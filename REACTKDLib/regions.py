@@ -20,15 +20,12 @@ from .errors import InputError, OptionError
 from .geometry import Geometry, bounding_box
 from .model_package import ModelSpec, RegionSpec
 from .roi import Roi, column_ends
-from .types import CaseResult, Notice, Region, Volume, read_only
+from .types import NO_LESION, CaseResult, Notice, Region, Volume, read_only
 
 SCHEMES = ("anatomical", "paper")
 
 #: Lesions and rims must fit in a uint8 labelmap beside the parenchyma.
 MAXIMUM_LESIONS = 100
-
-#: Code of the notice of a case whose segmentation has no lesion.
-NO_LESION = "no_lesion"
 
 #: The halvings in order: names of the halves (large RAS coordinate first), and the RAS axis.
 _HALVINGS = ((("right", "left"), 0), (("superior", "inferior"), 2), (("anterior", "posterior"), 1))

@@ -35,6 +35,7 @@ from .logic import (
     stored_package_name,
     validation,
 )
+from .model_card_window import ModelCardWindow
 from .parameter_sets import new_parameter_node, parameter_nodes
 from .parameters import MOST_PROBABLE, ReactKDParameters
 from .result_panel import ResultPanel
@@ -81,6 +82,7 @@ class Panel(VTKObservationMixin):
         self._entered = False
         self.results = ResultPanel(ui, self.runs, self._read_again, self._say)
         self._segments = SegmentsTable(ui.segmentsTable, self._on_role_chosen)
+        self.model_card = ModelCardWindow(ui.modelCardButton, lambda: self._package)
         self._clock = qt.QTimer()
         self._clock.setInterval(_CLOCK_MS)
         self._clock.connect("timeout()", self._on_clock)
@@ -118,6 +120,7 @@ class Panel(VTKObservationMixin):
         """Forget scene and parameters, end the worker; called before the module is unloaded."""
         self.cancel()
         self.runs.close()
+        self.model_card.close()
         self.exit()
         self.removeObservers()
 

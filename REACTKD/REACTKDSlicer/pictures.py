@@ -11,8 +11,7 @@ import numpy as np
 
 from REACTKDLib import case_report_words as words
 from REACTKDLib.geometry import Vector
-from REACTKDLib.regions import NO_LESION
-from REACTKDLib.types import RESEARCH_USE, CaseResult
+from REACTKDLib.types import NO_LESION, RESEARCH_USE, CaseResult
 
 from .context import SceneContext
 from .drawing import WHITE, Color, Label, with_header, with_labels, wrapped

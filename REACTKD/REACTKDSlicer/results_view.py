@@ -9,6 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from REACTKDLib.model_package import ModelPackage
+from REACTKDLib.types import RESEARCH_USE
 
 from . import result_text
 from .graph_nodes import highlight_region
@@ -27,6 +28,7 @@ class ResultsView:
         self.ui = ui
         self.shown: ShownCase | None = None
         # Cells show rounded text and sort by the number behind it.
+        ui.resultUseLabel.text = RESEARCH_USE  # the panel's own scrolls away
         self._model = qt.QStandardItemModel(ui.regionTable)
         self._sorted = qt.QSortFilterProxyModel(ui.regionTable)
         self._sorted.setSourceModel(self._model)

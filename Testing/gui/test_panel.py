@@ -341,6 +341,13 @@ def test_every_input_has_a_tooltip_and_the_tab_key_follows_the_eye(widget):
     assert all(getattr(widget.panel.ui, name).toolTip for name in named)
     order = [stop.text for stop in root.iter("tabstop")]
     assert [name for name in order if name in named] == named
+    groups = [w for w in root.iter("widget") if w.get("class") == "ctkCollapsibleButton"]
+    assert len(groups) == 7
+    for group in groups:  # its header comes right before what it opens
+        assert group.get("name") in order
+        inside = [w.get("name") for w in group.iter("widget") if w.get("name") in order]
+        start = order.index(inside[0])
+        assert order[start : start + len(inside)] == inside
 
 
 def test_importing_the_module_imports_nothing_heavy(slicer_harness):
