@@ -61,6 +61,7 @@ def test_installs_what_the_lists_name_and_nothing_else(installed):
         *files_on_disk("REACTKD"),
         *(f"REACTKDLib/{name}" for name in files_on_disk("REACTKDLib")),
         *(f"Resources/{name}" for name in files_on_disk("Resources")),
+        *(f"Resources/Documents/{name}" for name in files_on_disk("docs")),
     }
     found = {p.relative_to(installed).as_posix() for p in installed.rglob("*") if p.is_file()}
     assert found == expected
@@ -71,16 +72,18 @@ def test_library_and_resources_work_from_the_installed_tree(installed):
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import REACTKDLib, REACTKDLib.pipeline\n"
         "from REACTKDLib.model_package import load_package\n"
-        "from REACTKDLib.resources import resource_path\n"
+        "from REACTKDLib.resources import document_path, resource_path\n"
         "print(REACTKDLib.__file__)\n"
         "print(resource_path('UI/REACTKD.ui'))\n"
         "print(load_package().path)\n"
+        "print(document_path('installing.md'))\n"
         "assert 'torch' not in sys.modules\n"
     )
     out = run(sys.executable, "-c", program, str(installed), cwd=installed.parent).splitlines()
     assert out[0] == str(installed / "REACTKDLib" / "__init__.py")
     assert out[1] == str(installed / "Resources" / "UI" / "REACTKD.ui")
     assert out[2].startswith(str(installed / "Resources" / "Models"))
+    assert out[3] == str(installed / "Resources" / "Documents" / "installing.md")
 
 
 #: Only the folder ``sys.argv[1]`` has REACTKD's modules: no editable install may help out.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 from fakes import MODULE, write_fake_package
@@ -393,3 +394,15 @@ def test_the_panel_fits_a_small_screen_with_everything_open(widget, nodes):
     for name in ("inputs", "options", "log", "results", "display", "whatIf", "compare"):
         getattr(widget.panel.ui, f"{name}Group").collapsed = False
     assert widget.parent._qt.minimumSizeHint().width() <= 320
+
+
+def test_the_module_s_help_leads_to_pages_that_are_there(slicer_harness):
+    import re
+    from types import SimpleNamespace
+
+    slicer_harness.load_module(MODULE)
+    parent = SimpleNamespace()
+    sys.modules["REACTKD"].REACTKD(parent)
+    links = [Path(link) for link in re.findall(r'href="file://([^"]+)"', parent.helpText)]
+    assert [link.name for link in links] == ["radiologists.md", "troubleshooting.md", "installing.md"]
+    assert all(link.is_file() for link in links)
