@@ -19,6 +19,7 @@ from .logic import ShownCase
 from .overlay_nodes import COMPARED, add_overlay, remove_overlay
 from .runs import Callbacks, FinishedRun, Runs
 from .stored_cases import stored_case, stored_runs
+from .volumes import add_attention_legend, legends_apart, legends_everywhere
 
 _CLASS, _RUN = "class ", "run "
 
@@ -77,6 +78,7 @@ class CompareView:
             return
         context = context_from_slicer_application()
         remove_overlay(context, shown.nodes, COMPARED)
+        legends_everywhere(context)
         chosen = self.ui.compareComboBox.itemData(index)
         self._fill(None)
         try:
@@ -86,6 +88,7 @@ class CompareView:
                 case, nodes = stored_case(context, chosen.removeprefix(_RUN))
                 self._fill(case)
                 self._side_by_side(shown, nodes.ct, nodes.attention)
+                self._legends_apart(shown, nodes.attention)
         except ReactKDError as error:
             self.ui.compareAnswerLabel.text = str(error)
 
@@ -104,6 +107,8 @@ class CompareView:
                     context_from_slicer_application(), run.result, shown.nodes, COMPARED
                 )
                 self._side_by_side(shown, shown.nodes.ct, node)
+                add_attention_legend(context_from_slicer_application(), run.result, node)
+                self._legends_apart(shown, node)
 
         def failed(error: ReactKDError) -> None:
             self.ui.compareAnswerLabel.text = str(error)
@@ -121,6 +126,10 @@ class CompareView:
                 composite.SetBackgroundVolumeID(background.GetID())
                 composite.SetForegroundVolumeID(foreground.GetID())
                 composite.SetForegroundOpacity(self.ui.opacitySlider.value)
+
+    def _legends_apart(self, shown: ShownCase, other: Any) -> None:
+        pair = {"Red": shown.nodes.attention, "Yellow": other}
+        legends_apart(context_from_slicer_application(), pair)
 
     def _fill(self, other: CaseResult | None) -> None:
         this = self._shown.result if self._shown is not None and other is not None else None

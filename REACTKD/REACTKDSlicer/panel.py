@@ -38,6 +38,7 @@ from .logic import (
 from .model_card_window import ModelCardWindow
 from .parameter_sets import new_parameter_node, parameter_nodes
 from .parameters import MOST_PROBABLE, ReactKDParameters
+from .region_nodes import show_outline_only
 from .result_panel import ResultPanel
 from .runs import Callbacks, FinishedRun, Runs
 from .segments_table import SegmentsTable
@@ -217,6 +218,7 @@ class Panel(VTKObservationMixin):
         try:
             with slicer.util.tryWithErrorDisplay(_("REACTKD stopped."), waitCursor=True):
                 shown = show_result(run.request, run.result, context_from_slicer_application())
+                show_outline_only(self.parameters.segmentation if self.parameters else None)
                 problem = ""
         finally:
             self._end(problem)

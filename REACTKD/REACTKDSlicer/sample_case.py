@@ -10,6 +10,10 @@ from REACTKDLib.simulation import demo_parameters, simulate_case
 from REACTKDLib.types import Segmentation, Study, Volume
 
 
+#: Window and level.
+ABDOMEN_HU = (400.0, 40.0)
+
+
 @dataclass(frozen=True)
 class StudyNodes:
     """The nodes of a study; ``pet`` by modality."""
@@ -31,9 +35,13 @@ def simulated_study(spacing_mm: tuple[float, float, float] = (3.0, 3.0, 3.5)) ->
 
 
 def add_study(study: Study) -> StudyNodes:
-    """Add a study's volumes and segmentation to the scene."""
+    """Add a study's volumes and segmentation to the scene, the CT in a window for the abdomen."""
+    ct = _add_volume(study.ct, f"{study.case_id} CT")
+    display = ct.GetDisplayNode()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevel(*ABDOMEN_HU)
     return StudyNodes(
-        ct=_add_volume(study.ct, f"{study.case_id} CT"),
+        ct=ct,
         segmentation=_add_segmentation(study.segmentation, f"{study.case_id} segmentation"),
         pet={
             modality: _add_volume(volume, f"{study.case_id} {modality}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from REACTKDLib.types import CaseResult, Volume
 
 from .colors import ATTENTION_RAMP, add_color_table
 from .context import SceneContext
-from .run_nodes import add_node
+from .run_nodes import RUN_ATTRIBUTE, add_node
 from .translation import tr as _
 
 #: Array types that a vtkImageData and an NRRD file hold; any other becomes float32.
@@ -95,6 +96,26 @@ def add_attention_legend(context: SceneContext, case: CaseResult, attention: Any
     display = attention.GetDisplayNode()
     legend = add_legend(context, display, title, display.GetWindowLevelMax())
     legend.SetVisibility3D(False)
+
+
+def legends_apart(context: SceneContext, shown: Mapping[str, Any]) -> None:
+    """Let each slice view, by name, show the legend of its own overlay and of no other."""
+    for name, attention in shown.items():
+        view = context.scene.GetSingletonNode(name, "vtkMRMLSliceNode")
+        legend = context.colors_logic.GetColorLegendDisplayNode(attention.GetDisplayNode())
+        if view is not None and legend is not None:
+            legend.RemoveAllViewNodeIDs()
+            legend.AddViewNodeID(view.GetID())
+
+
+def legends_everywhere(context: SceneContext) -> None:
+    """Take back :func:`legends_apart`: legends of runs are in all views again."""
+    scene = context.scene
+    for n in range(scene.GetNumberOfNodesByClass("vtkMRMLColorLegendDisplayNode")):
+        legend = scene.GetNthNodeByClass(n, "vtkMRMLColorLegendDisplayNode")
+        owner = legend.GetDisplayableNode()
+        if owner is not None and owner.GetAttribute(RUN_ATTRIBUTE) is not None:
+            legend.RemoveAllViewNodeIDs()
 
 
 def add_legend(context: SceneContext, display: Any, title: str, largest: float) -> Any:

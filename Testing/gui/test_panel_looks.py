@@ -155,3 +155,43 @@ def test_no_colour_is_written_into_the_panel():
     for path in (REPOSITORY / "REACTKD" / "REACTKDSlicer").glob("*.py"):
         source = path.read_text(encoding="utf-8")
         assert "QColor" not in source and "setStyleSheet" not in source, path.name
+
+
+def test_the_segmentation_becomes_an_outline_when_the_overlay_is_shown(widget, nodes):
+    display = nodes.segmentation.GetDisplayNode()
+    assert display.GetVisibility2DFill()
+    choose(widget.panel, nodes)
+    apply(widget.panel)
+    assert not display.GetVisibility2DFill()
+    assert display.GetVisibility2DOutline()
+    assert display.GetVisibility()
+
+
+def test_each_view_has_the_legend_of_its_own_overlay(shown, slicer_harness):
+    """Beside each other, a class must not stand under the other's name."""
+    scene = slicer_harness.scene
+    for name in ("Red", "Yellow"):
+        node = scene.CreateNodeByClass("vtkMRMLSliceNode")
+        node.SetSingletonTag(name)
+        node.SetLayoutName(name)
+        scene.AddNode(node)
+    panel = shown.panel
+
+    def legends():
+        """(views, title) of each overlay's legend."""
+        found = []
+        for n in range(scene.GetNumberOfNodesByClass("vtkMRMLColorLegendDisplayNode")):
+            legend = scene.GetNthNodeByClass(n, "vtkMRMLColorLegendDisplayNode")
+            if legend.GetDisplayableNode().IsA("vtkMRMLScalarVolumeNode"):
+                views = tuple(legend.GetNthViewNodeID(m) for m in range(legend.GetNumberOfViewNodeIDs()))
+                found.append((views, legend.GetTitleText().splitlines()[1]))
+        return sorted(found)
+
+    assert legends() == [((), "poorly differentiated")]
+    panel.ui.compareComboBox.setCurrentIndex(1)
+    assert legends() == [
+        (("vtkMRMLSliceNodeRed",), "poorly differentiated"),
+        (("vtkMRMLSliceNodeYellow",), "well differentiated"),
+    ]
+    panel.ui.compareComboBox.setCurrentIndex(0)
+    assert legends() == [((), "poorly differentiated")]
