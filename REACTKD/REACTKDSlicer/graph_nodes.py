@@ -202,7 +202,7 @@ def add_graph_labels(context: SceneContext, case: CaseResult, run: str, count: i
     display = node.GetDisplayNode()
     display.SetUseGlyphScale(False)
     display.SetGlyphSize(0.5)
-    display.SetTextScale(2.8)
+    display.SetTextScale(2.5)
     text = display.GetTextProperty()
     text.SetBackgroundColor(0.0, 0.0, 0.0)
     text.SetBackgroundOpacity(0.6)

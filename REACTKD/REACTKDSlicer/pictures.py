@@ -165,7 +165,7 @@ def _frame_threed(view: View, bounds: np.ndarray) -> None:
     visible = _FILL_3D * np.tan(np.deg2rad(camera.GetViewAngle() / 2))
     distance = max(half_width, half_height) / visible + half_depth / 2
     # To the left of the middle: the legends are on the right.
-    centre = bounds.mean(axis=0) + right * 0.14 * half_width
+    centre = bounds.mean(axis=0) + right * 0.2 * half_width
     camera.SetFocalPoint(*centre)
     camera.SetPosition(*(centre + VIEW_FROM * distance))
     camera.SetViewUp(0.0, 0.0, 1.0)
