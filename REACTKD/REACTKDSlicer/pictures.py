@@ -138,9 +138,7 @@ def _warning_lines(case: CaseResult, width: int, only_warnings: bool = True) -> 
     return lines
 
 
-def _lines(
-    text: str, width: int, color: Color, size: int = 15, bold: bool = False
-) -> list[Label]:
+def _lines(text: str, width: int, color: Color, size: int = 15, bold: bool = False) -> list[Label]:
     """``text`` as labels that a picture of ``width`` pixels holds."""
     parts = wrapped(text, width, size, bold)
     return [Label(part, 0.0, 0.0, size=size, color=color, bold=bold) for part in parts]

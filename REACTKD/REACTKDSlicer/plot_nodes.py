@@ -31,8 +31,8 @@ def add_probability_plot(context: SceneContext, case: CaseResult, run: str) -> t
 
     table = add_node(context, "vtkMRMLTableNode", run, "probabilities")
     titles, values = vtk.vtkStringArray(), vtk.vtkDoubleArray()
-    titles.SetName("Class")
-    values.SetName("Probability")
+    titles.SetName(_("Class"))
+    values.SetName(_("Probability"))
     for info in case.classes:
         titles.InsertNextValue(info.title)
         values.InsertNextValue(case.probabilities[info.name])
@@ -42,8 +42,8 @@ def add_probability_plot(context: SceneContext, case: CaseResult, run: str) -> t
     series = add_node(context, "vtkMRMLPlotSeriesNode", run, "probability bars")
     series.SetAndObserveTableNodeID(table.GetID())
     series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeBar)
-    series.SetYColumnName("Probability")
-    series.SetLabelColumnName("Class")
+    series.SetYColumnName(_("Probability"))
+    series.SetLabelColumnName(_("Class"))
     series.SetColor(*_BLUE)
     chart = add_node(context, "vtkMRMLPlotChartNode", run, "probability chart")
     chart.AddAndObservePlotSeriesNodeID(series.GetID())

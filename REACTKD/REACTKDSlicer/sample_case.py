@@ -9,7 +9,6 @@ from typing import Any
 from REACTKDLib.simulation import demo_parameters, simulate_case
 from REACTKDLib.types import Segmentation, Study, Volume
 
-
 #: Window and level.
 ABDOMEN_HU = (400.0, 40.0)
 

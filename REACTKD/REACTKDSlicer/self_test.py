@@ -54,7 +54,9 @@ def run_self_test(logic: Any, say: Callable[[str], None]) -> None:
     """
     missing = missing_requirements(importlib.util.find_spec)
     names = ", ".join(requirement.module for requirement in missing)
-    assert not missing, f"not tested, because not installed: {names}; press Apply in the module first"
+    assert not missing, (
+        f"not tested, because not installed: {names}; press Apply in the module first"
+    )
     slicer.mrmlScene.Clear(False)
     say(_("Simulating a patient"))
     nodes = add_study(simulated_study())

@@ -28,7 +28,9 @@ def run(*command: str, cwd: Path | None = None) -> str:
 
 
 def tool(name: str) -> str:
-    found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    found = shutil.which(
+        name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
     assert found is not None, f"{name} is missing; install the development requirements"
     return found
 

@@ -404,5 +404,9 @@ def test_the_module_s_help_leads_to_pages_that_are_there(slicer_harness):
     parent = SimpleNamespace()
     sys.modules["REACTKD"].REACTKD(parent)
     links = [Path(link) for link in re.findall(r'href="file://([^"]+)"', parent.helpText)]
-    assert [link.name for link in links] == ["radiologists.md", "troubleshooting.md", "installing.md"]
+    assert [link.name for link in links] == [
+        "radiologists.md",
+        "troubleshooting.md",
+        "installing.md",
+    ]
     assert all(link.is_file() for link in links)

@@ -183,7 +183,9 @@ def test_each_view_has_the_legend_of_its_own_overlay(shown, slicer_harness):
         for n in range(scene.GetNumberOfNodesByClass("vtkMRMLColorLegendDisplayNode")):
             legend = scene.GetNthNodeByClass(n, "vtkMRMLColorLegendDisplayNode")
             if legend.GetDisplayableNode().IsA("vtkMRMLScalarVolumeNode"):
-                views = tuple(legend.GetNthViewNodeID(m) for m in range(legend.GetNumberOfViewNodeIDs()))
+                views = tuple(
+                    legend.GetNthViewNodeID(m) for m in range(legend.GetNumberOfViewNodeIDs())
+                )
                 found.append((views, legend.GetTitleText().splitlines()[1]))
         return sorted(found)
 

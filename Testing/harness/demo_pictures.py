@@ -7,7 +7,10 @@ from pathlib import Path
 
 #: Result in a demo's folder -> picture, and its width in pixels.
 _DEMO = {"simulated_result": ("simulated.jpg", 1100)}
-_REAL = {"native_ct_nifti": ("real_native.jpg", 800), "contrast_ct_dicom": ("real_contrast.jpg", 800)}
+_REAL = {
+    "native_ct_nifti": ("real_native.jpg", 800),
+    "contrast_ct_dicom": ("real_contrast.jpg", 800),
+}
 
 
 def main(demo: Path, real: Path, folder: Path) -> None:

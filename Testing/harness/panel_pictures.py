@@ -127,7 +127,9 @@ def take_all(harness: Any, views: Any, folder: Path) -> None:
     seen = drawn()
     plot = plot_picture(shown.nodes.chart, VIEW)
     table = table_picture(shown.nodes.table, VIEW)
-    camera.take_with_views("result", ("results", "display"), [[seen["Red"], seen["3D"]], [plot, table]])
+    camera.take_with_views(
+        "result", ("results", "display"), [[seen["Red"], seen["3D"]], [plot, table]]
+    )
     camera.take("result_narrow", ("results",), NARROW)
     camera.host.setPalette(dark_palette())
     camera.take("result_dark", ("results", "display"))

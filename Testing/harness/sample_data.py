@@ -14,7 +14,6 @@ from typing import Any
 
 from .errors import NotModelledError
 
-
 #: Name of a sample -> what makes its nodes in the place of a download; for tests.
 downloads: dict[str, Callable[[], list[Any]]] = {}
 

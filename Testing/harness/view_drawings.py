@@ -1,4 +1,4 @@
-"""The module beside its views, as one picture: what Slicer's window shows, as far as it can be drawn.
+"""The module beside its views in one picture: Slicer's window, as far as it can be drawn.
 
 Slice and 3D views are drawn by Slicer's own displayable managers. The bar plot and the table are
 drawn by VTK and Qt from the same nodes that Slicer's plot and table views show.

@@ -327,7 +327,9 @@ def test_nothing_uncertain_is_zero_percent(monkeypatch, viewed, case):
 def test_legends_say_research_use_only_and_go_with_the_run(ct, case, role):
     context = offscreen_context()
     show_case(context, case, ct)
-    node = next(n for n in nodes_of(context, case.case_id) if n.GetAttribute(ROLE_ATTRIBUTE) == role)
+    node = next(
+        n for n in nodes_of(context, case.case_id) if n.GetAttribute(ROLE_ATTRIBUTE) == role
+    )
     legend = context.colors_logic.GetColorLegendDisplayNode(node.GetDisplayNode())
     assert legend.GetTitleText().splitlines()[-1] == "Research use only"
     remove_run(context, case.case_id)

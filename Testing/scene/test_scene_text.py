@@ -79,3 +79,19 @@ def test_summary_and_plot_say_that_the_model_abstains(context, ct, case):
         assert "The model abstains" in text
         assert "Most probable" not in text
     assert all(len(line) <= 60 for line in set_lines(abstains))
+
+
+def test_headings_of_table_and_plot_can_be_translated(context, ct, case, monkeypatch):
+    import sys
+    from types import ModuleType
+
+    translations = ModuleType("slicer.i18n")
+    translations.tr = lambda text: f"<{text}>"
+    monkeypatch.setitem(sys.modules, "slicer.i18n", translations)
+    nodes = show_case(context, case, ct)
+    assert nodes.table.GetTable().GetColumnName(0) == "<Region>"
+    assert nodes.chart.GetYAxisTitle() == "<Probability>"
+    series = nodes.chart.GetNthPlotSeriesNode(0)
+    table = series.GetTableNode().GetTable()
+    assert table.GetColumnByName(series.GetYColumnName()) is not None
+    assert "<Probabilities>" in nodes.summary.GetText()
