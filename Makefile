@@ -38,9 +38,11 @@ bench: $(READY)
 	$(BIN)/python Testing/benchmarks/lowdose.py
 	$(HEADLESS) $(BIN)/python Testing/benchmarks/panel.py
 
-# Pictures of the panel in docs/pictures.
+# Pictures in docs/pictures: the module, its report (with Chromium and pdftoppm), and the demos
+# (those of make demo and make demo-real, as they were last run).
 pictures: $(READY)
 	$(HEADLESS) $(BIN)/python Testing/harness/panel_pictures.py docs/pictures
+	$(BIN)/python Testing/harness/demo_pictures.py build/demo build/demo-real docs/pictures
 
 # Distils the shipped liver model anew: about an hour of two cores; goes on where it was stopped.
 STUDY := --config training/configs/studies/small.json --work build/study

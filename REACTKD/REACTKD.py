@@ -33,7 +33,7 @@ class REACTKD(ScriptedLoadableModule):
         super().__init__(parent)
         import qt
 
-        from REACTKDLib.resources import resource_path
+        from REACTKDLib.resources import document_path, resource_path
         from REACTKDLib.types import RESEARCH_USE
 
         parent.title = _("REACT-KD")
@@ -46,7 +46,15 @@ class REACTKD(ScriptedLoadableModule):
             " there is one, and shows how much each region adds to the decision, as an overlay, a"
             " table and a graph of regions."
         )
-        parent.helpText = f"<p>{purpose}</p><p><b>{RESEARCH_USE}</b></p>"
+        pages = {
+            "radiologists.md": _("For radiologists, with a tutorial"),
+            "troubleshooting.md": _("Messages and what to do"),
+            "installing.md": _("Installing"),
+        }
+        links = "<br>".join(
+            f'<a href="{document_path(page).as_uri()}">{title}</a>' for page, title in pages.items()
+        )
+        parent.helpText = f"<p>{purpose}</p><p><b>{RESEARCH_USE}</b></p><p>{links}</p>"
         parent.acknowledgementText = _(
             "An implementation of REACT-KD (arXiv 2508.02104), region-aware cross-modal topological"
             " knowledge distillation for interpretable medical image classification."

@@ -87,7 +87,7 @@ font:8pt system-ui,sans-serif}}
 @media print{html{font-size:13px}body{font-size:1rem;line-height:1.35;max-width:none;padding:0}
 .page{display:table;width:100%}main{display:table-row-group}
 footer{display:table-footer-group;break-inside:avoid;text-align:center}
-.gallery{grid-template-columns:repeat(2,min(50% - .35rem,80mm));justify-content:center}
+.gallery{grid-template-columns:repeat(2,min(50% - .35rem,68mm));justify-content:center}
 th,td{padding:.12rem .4rem}.wide{overflow:visible}}
 """
 

@@ -20,7 +20,7 @@ from .errors import InputError, OptionError
 from .geometry import Geometry, bounding_box
 from .model_package import ModelSpec, RegionSpec
 from .roi import Roi, column_ends
-from .types import CaseResult, Notice, Region, Volume, read_only
+from .types import NO_LESION, CaseResult, Notice, Region, Volume, read_only
 
 SCHEMES = ("anatomical", "paper")
 
@@ -140,7 +140,7 @@ def _notices(lesions: int, ignored: int, spec: RegionSpec) -> tuple[Notice, ...]
     if lesions == 0:
         notices.append(
             Notice(
-                "no_lesion",
+                NO_LESION,
                 "warning",
                 f"No {spec.lesion_role} was given: the answer rests on the rest of the image.",
             )

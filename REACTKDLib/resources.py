@@ -29,3 +29,14 @@ def resource_path(name: str = "") -> Path:
         f"The resource {name!r} is missing; looked in {', '.join(str(c) for c in _CANDIDATES)}.",
         "Install REACTKD again.",
     )
+
+
+def document_path(name: str) -> Path:
+    """Absolute path of a page of the documentation, such as ``installing.md``.
+
+    Raises
+    ------
+    EnvironmentProblem : it is not there, as in a pip install.
+    """
+    in_source_tree = _PACKAGE.parent / "docs" / name
+    return in_source_tree if in_source_tree.is_file() else resource_path(f"Documents/{name}")

@@ -18,6 +18,9 @@ from .geometry import Geometry, Vector
 
 RESEARCH_USE = "Research use only. Not for diagnosis."
 
+#: Code of the notice of a case whose segmentation has no lesion.
+NO_LESION = "no_lesion"
+
 
 def read_only(array: np.ndarray) -> np.ndarray:
     """A view of ``array`` that refuses writes."""

@@ -10,6 +10,7 @@ import qt
 from REACTKDLib.types import CaseResult
 
 from . import result_text
+from .region_names import short_name
 
 #: Columns; then the other share and the difference.
 REGION, SHARE = range(2)
@@ -38,7 +39,7 @@ def fill_changes_table(
     rows = result_text.change_rows(one, other) if one is not None else ()
     table.setRowCount(len(rows))
     for number, row in enumerate(rows):
-        name = qt.QTableWidgetItem(row.name)
+        name = qt.QTableWidgetItem(short_name(row.name))
         name.setToolTip(row.name)
         name.setData(qt.Qt.UserRole, row.region_id)
         if ticked is not None:

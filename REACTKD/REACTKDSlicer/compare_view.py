@@ -20,7 +20,7 @@ from .overlay_nodes import COMPARED, add_overlay, entitle, remove_overlay
 from .run_nodes import in_scene
 from .runs import Callbacks, FinishedRun, Runs
 from .stored_cases import stored_case, stored_runs
-from .volumes import attention_title, refresh_legends
+from .volumes import attention_title, entitle_legend, refresh_legends
 
 _CLASS, _RUN = "class ", "run "
 
@@ -168,7 +168,7 @@ class CompareView:
         """Say in the legend of an overlay which run it is of, as long as it is compared."""
         context = context_from_slicer_application()
         legend = entitle(context, case, attention, run)
-        self._before.append(lambda: legend.SetTitleText(attention_title(case)))
+        self._before.append(lambda: entitle_legend(legend, attention_title(case)))
 
     def _leave(self, shown: ShownCase) -> None:
         """The view beside goes back to what is shown, so that nothing else passes for it."""

@@ -5,6 +5,7 @@ Images are uint8 RGB, shape (height, width, 3), top row first.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ Color = tuple[int, int, int]
 
 WHITE: Color = (235, 238, 242)
 _MARGIN = 12
+_LINE_HEIGHT = 1.4  # of the size of the text
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,33 @@ def with_labels(image: np.ndarray, labels: Iterable[Label]) -> np.ndarray:
             visible = opacity[: area.shape[0], : area.shape[1], None]  # the rest is cut off
             area[...] = area + (np.asarray(color) - area) * visible
     return result
+
+
+def wrapped(text: str, width: int, size: int, bold: bool = False) -> list[str]:
+    """``text`` in lines that fit into a picture of ``width`` pixels, broken between words."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        columns = _text_opacity(Label(longer, 0, 0, size=size, bold=bold)).shape[1]
+        if lines and columns <= width - 2 * _MARGIN:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def with_header(image: np.ndarray, lines: Iterable[Label], color: Color) -> np.ndarray:
+    """``image`` under a band of ``color`` that holds ``lines``, one below the other.
+
+    Where the labels would stand is not asked for: a line begins at the left, below the one before.
+    """
+    placed, down = [], 0
+    for line in lines:
+        placed.append(dataclasses.replace(line, x=0.0, y=0.0, down=down))
+        down += round(line.size * _LINE_HEIGHT)
+    _, width, _ = image.shape
+    band = np.full((2 * _MARGIN + down, width, 3), color, np.uint8)
+    return np.concatenate([with_labels(band, placed), image])
 
 
 def _text_opacity(label: Label) -> np.ndarray:

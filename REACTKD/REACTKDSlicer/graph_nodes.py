@@ -12,7 +12,9 @@ from REACTKDLib.types import CaseResult, Edge, Region, RegionShare
 
 from .colors import SHARE_RAMP, SIMILARITY_RAMP, add_color_table
 from .context import SceneContext
+from .region_names import short_name
 from .run_nodes import add_node
+from .translation import tr as _
 from .volumes import add_legend
 
 MIN_RADIUS_MM = 3.0
@@ -26,8 +28,9 @@ _TUBE_MM = 0.4
 #: Of the label of the region that the user has chosen.
 _CHOSEN_COLOR = (1.0, 0.85, 0.2)
 #: Width of a label's character and height of its line beside a liver that fills the view.
-_CHARACTER_MM = 2.2
-_LINE_MM = 9.0
+_CHARACTER_MM = 3.0
+_LINE_MM = 11.0
+_LABEL_GAP_MM = 1.0
 
 
 def node_radii_mm(case: CaseResult) -> dict[str, float]:
@@ -91,9 +94,9 @@ def add_graph_glyphs(context: SceneContext, case: CaseResult, run: str) -> Any:
     display.SetVisibility2D(True)
     display.SetSliceDisplayModeToIntersection()
     display.SetSliceIntersectionThickness(2)
-    legend = add_legend(context, display, "Share\n(logit)", largest)
+    legend = add_legend(context, display, _("Share\n(logit)"), largest)
     legend.SetVisibility2D(False)
-    legend.SetPosition(0.97, 0.85)  # above the legend of the edges
+    legend.SetPosition(0.97, 0.75)  # above the legend of the edges
     return node
 
 
@@ -126,11 +129,13 @@ def add_graph_edges(
     table = add_color_table(context, run, "similarity", SIMILARITY_RAMP)
     display = node.GetDisplayNode()
     _color_by(display, "similarity", table, -1.0, 1.0)
-    display.SetVisibility2D(True)
+    # Off in slices: whole edges, projected, cross what they have nothing to do with. Whoever turns
+    # them on in the module Models gets them faint.
+    display.SetVisibility2D(False)
     display.SetSliceDisplayModeToProjection()
     display.SetSliceIntersectionThickness(1)
-    display.SetSliceIntersectionOpacity(0.5)
-    legend = add_legend(context, display, "Similarity\n(cosine)", 1.0)
+    display.SetSliceIntersectionOpacity(0.3)
+    legend = add_legend(context, display, _("Similarity\n(cosine)"), 1.0)
     legend.SetVisibility2D(False)
     return node
 
@@ -146,13 +151,14 @@ def labelled_regions(case: CaseResult, count: int) -> set[str]:
     """Ids of the regions whose labels are shown: those with the ``count`` largest ``|share|``.
 
     Without those whose label would cover that of a lesion or of a larger share, seen from
-    ``VIEW_FROM``. A label begins at its region's centroid.
+    ``VIEW_FROM``. A label begins where :func:`label_places` says.
     """
+    places = label_places(case)
     pairs = zip(case.regions, case.shares, strict=True)
     leading = sorted(pairs, key=lambda pair: -abs(pair[1].share))[:count]
     chosen: dict[str, tuple[float, float, float]] = {}
     for region, share in sorted(leading, key=lambda pair: pair[0].kind != "lesion"):
-        left, height = np.stack(view_axes()) @ region.centroid_ras
+        left, height = np.stack(view_axes()) @ places[region.id]
         right = left + _CHARACTER_MM * len(_label(region, share))
         if not any(
             left < other_right and other_left < right and abs(height - other_height) < _LINE_MM
@@ -162,20 +168,32 @@ def labelled_regions(case: CaseResult, count: int) -> set[str]:
     return set(chosen)
 
 
+def label_places(case: CaseResult) -> dict[str, np.ndarray]:
+    """Where the labels begin, RAS mm, by region id: at the glyph's edge, right of its centre."""
+    right, _up = view_axes()
+    radii = node_radii_mm(case)
+    return {
+        region.id: np.add(region.centroid_ras, right * (radii[region.id] + _LABEL_GAP_MM))
+        for region in case.regions
+    }
+
+
 def _label(region: Region, share: RegionShare) -> str:
-    return f"{region.name} {share.share:+.3g}"
+    return f"{short_name(region.name)} {share.share:+.3g}"
 
 
 def add_graph_labels(context: SceneContext, case: CaseResult, run: str, count: int) -> Any:
-    """A locked fiducial list with one point per region at its centroid, in the order of regions.
+    """A locked fiducial list with one point per region, in the order of regions.
 
-    Only the points of :func:`labelled_regions` are visible.
+    The points stand beside the regions' glyphs, seen from ``VIEW_FROM``, at the height of their
+    centroids, so that glyph and text are both seen. Only the points of :func:`labelled_regions`
+    are visible.
     """
     node = add_node(context, "vtkMRMLMarkupsFiducialNode", run, "graph labels")
     node.CreateDefaultDisplayNodes()
-    visible = labelled_regions(case, count)
+    visible, places = labelled_regions(case, count), label_places(case)
     for region, share in zip(case.regions, case.shares, strict=True):
-        index = node.AddControlPoint(*region.centroid_ras, _label(region, share))
+        index = node.AddControlPoint(*places[region.id], _label(region, share))
         node.SetNthControlPointDescription(index, region.id)
         node.SetNthControlPointLocked(index, True)
         node.SetNthControlPointSelected(index, False)
@@ -183,8 +201,11 @@ def add_graph_labels(context: SceneContext, case: CaseResult, run: str, count: i
     node.SetLocked(True)
     display = node.GetDisplayNode()
     display.SetUseGlyphScale(False)
-    display.SetGlyphSize(2.0)
-    display.SetTextScale(2.6)
+    display.SetGlyphSize(0.5)
+    display.SetTextScale(2.5)
+    text = display.GetTextProperty()
+    text.SetBackgroundColor(0.0, 0.0, 0.0)
+    text.SetBackgroundOpacity(0.6)
     display.SetColor(1.0, 1.0, 1.0)
     display.SetSelectedColor(*_CHOSEN_COLOR)
     display.SetPropertiesLabelVisibility(False)

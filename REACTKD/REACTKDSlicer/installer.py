@@ -16,6 +16,7 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from REACTKDLib.errors import EnvironmentProblem
+from REACTKDLib.resources import document_path
 
 #: Where a site says which folder of wheels to install from; the environment variable comes first.
 WHEELS_VARIABLE = "REACTKD_WHEELS"
@@ -157,7 +158,9 @@ class SlicerInstaller:
                 _("Installing from the wheel folder {folder} failed: {reason}.").format(
                     folder=self.folder, reason=complaint(lines)
                 ),
-                _("Add the wheel, made for Slicer's Python and this system: docs/installing.md."),
+                _("Add the wheel, made for Slicer's Python and this system: {page}.").format(
+                    page=document_path("installing.md")
+                ),
             )
         unreachable = [line for line in lines if any(sign in line for sign in _NETWORK_SIGNS)]
         if unreachable:
@@ -166,9 +169,8 @@ class SlicerInstaller:
                     reason=complaint([_without_objects(unreachable[-1])])
                 ),
                 _(
-                    "Check network and proxy, or choose a wheel folder in the group Model:"
-                    " docs/installing.md."
-                ),
+                    "Check network and proxy, or choose a wheel folder in the group Model: {page}."
+                ).format(page=document_path("installing.md")),
             )
         return EnvironmentProblem(
             _("The installation failed: {reason}.").format(reason=complaint(lines)),

@@ -23,6 +23,7 @@ from .volumes import (
     add_attention_legend,
     add_volume,
     attention_title,
+    entitle_legend,
     fill_image,
     legend_of,
     refresh_legends,
@@ -78,7 +79,7 @@ def add_overlay(
 def entitle(context: SceneContext, case: CaseResult, overlay: Any, title: str) -> Any:
     """The legend of an overlay, headed by ``title``; after the overlay is shown."""
     legend = legend_of(context, overlay) or add_attention_legend(context, case, overlay)
-    legend.SetTitleText(f"{title}\n{attention_title(case)}".strip())
+    entitle_legend(legend, f"{title}\n{attention_title(case)}".strip())
     legend.SetSaveWithScene(overlay.GetSaveWithScene())
     return legend
 

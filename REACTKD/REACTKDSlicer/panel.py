@@ -25,9 +25,11 @@ from .dependencies import (
 )
 from .inputs import inputs_of
 from .logic import Request, ShownCase, read_request, show_result, validation
+from .model_card_window import ModelCardWindow
 from .options_view import OptionsView, fill_combo_box
 from .parameter_sets import new_parameter_node, parameter_nodes
 from .parameters import ReactKDParameters
+from .region_nodes import show_outline_only
 from .result_panel import ResultPanel
 from .runs import Callbacks, FinishedRun, Runs
 from .segments_table import SegmentsTable
@@ -70,6 +72,7 @@ class Panel(VTKObservationMixin):
         self._entered = False
         self.results = ResultPanel(ui, self.runs, self._read_again, self._say)
         self._segments = SegmentsTable(ui.segmentsTable, self._on_role_chosen)
+        self.model_card = ModelCardWindow(ui.modelCardButton, lambda: self.options.package)
         self._clock = qt.QTimer()
         self._clock.setInterval(_CLOCK_MS)
         self._clock.connect("timeout()", self._on_clock)
@@ -106,6 +109,7 @@ class Panel(VTKObservationMixin):
         """Forget scene and parameters, end the worker; called before the module is unloaded."""
         self.cancel()
         self.runs.close()
+        self.model_card.close()
         self.exit()
         self.removeObservers()
 
@@ -205,6 +209,7 @@ class Panel(VTKObservationMixin):
             with slicer.util.tryWithErrorDisplay(_("REACTKD stopped."), waitCursor=True):
                 context = context_from_slicer_application()
                 shown = show_result(run.request, run.result, context, surfaces=False)
+                show_outline_only(self.parameters.segmentation if self.parameters else None)
                 problem = ""
         finally:
             self._end(problem)

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from REACTKDLib import case_report_words as words
 from REACTKDLib.geometry import Vector
-from REACTKDLib.types import RESEARCH_USE, CaseResult
+from REACTKDLib.types import NO_LESION, RESEARCH_USE, CaseResult
 
 from .context import SceneContext
-from .drawing import Label, with_labels
+from .drawing import WHITE, Color, Label, with_header, with_labels, wrapped
 from .graph_nodes import VIEW_FROM, view_axes
 from .offscreen import SLICE_ORIENTATIONS, OffscreenViews, View
 from .scene_nodes import CaseNodes, jump_to_attention
+from .translation import tr as _
 
 #: The regions fill this part of a picture.
 _FILL = 0.72
-_FILL_3D = 0.95
+_FILL_3D = 0.88
 _RULER_HEIGHT = 26  # pixels at the bottom edge that Slicer's ruler takes
 _GAP = 6
 _BACKGROUND = (0.07, 0.08, 0.11)
-_AMBER = (255, 196, 92)
-_GREY = (170, 176, 186)
+_GROUND: Color = (18, 20, 28)  # the same, as pixels
+_AMBER: Color = (255, 196, 92)
+_GREY: Color = (170, 176, 186)
 
 
 def draw_pictures(
@@ -38,13 +43,30 @@ def draw_pictures(
     tiles = {}
     for name, view in views.slices.items():
         _frame_slice(view, bounds, point)
-        tiles[SLICE_ORIENTATIONS[name].lower()] = with_labels(view.image(), _slice_labels(view))
+        right, up = _slice_axes(view.node).T[:2]
+        tiles[SLICE_ORIENTATIONS[name].lower()] = _Tile(
+            slice_title(view.node), with_labels(view.image(), _edge_letters(right, up))
+        )
     _frame_threed(views.threed, bounds)
-    tiles["3d"] = with_labels(
-        views.threed.image(), [_title("Region graph"), *_edge_letters(*view_axes())]
+    tiles["3d"] = _Tile(
+        _("Region graph"), with_labels(views.threed.image(), _edge_letters(*view_axes()))
     )
-    pictures = {name: with_labels(tile, [_use_label(case)]) for name, tile in tiles.items()}
+    pictures = {name: _picture(case, tile) for name, tile in tiles.items()}
     return {**pictures, "overview": _overview(case, list(tiles.values()))}
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A view and its title; texts stand above it, so that they cover no anatomy."""
+
+    title: str
+    image: np.ndarray
+
+
+def _picture(case: CaseResult, tile: _Tile) -> np.ndarray:
+    """One view that can be passed on alone: it says what it is and what it may be used for."""
+    width = tile.image.shape[1]
+    return with_header(tile.image, [_title(tile.title), *_warning_lines(case, width)], _GROUND)
 
 
 def _world_bounds(nodes: CaseNodes) -> np.ndarray:
@@ -81,11 +103,6 @@ def slice_title(node: Any) -> str:
     return f"{node.GetOrientation()}   {side} {abs(offset):.1f} mm"
 
 
-def _slice_labels(view: View) -> list[Label]:
-    right, up, _ = _slice_axes(view.node).T
-    return [_title(slice_title(view.node)), *_edge_letters(right, up)]
-
-
 def _edge_letters(right: np.ndarray, up: np.ndarray) -> list[Label]:
     """The patient's sides at the picture's edges, given the picture's axes in RAS."""
     return [
@@ -106,13 +123,25 @@ def _title(text: str) -> Label:
     return Label(text, 0.0, 0.0, size=20, bold=True)
 
 
-def _use_label(case: CaseResult, down: int = 30) -> Label:
-    """What the picture may be used for; below the title."""
-    if case.simulated_model:
-        text, color = f"Model trained on simulated data. {RESEARCH_USE}", _AMBER
-    else:
-        text, color = RESEARCH_USE, _GREY
-    return Label(text, 0.0, 0.0, down=down, size=15, color=color)
+def _warning_lines(case: CaseResult, width: int, only_warnings: bool = True) -> list[Label]:
+    """What the picture may be used for, and what a reader must know of the answer."""
+    lines = _lines(RESEARCH_USE, width, _AMBER, bold=True)
+    if warning := words.simulated_warning(case):
+        lines += _lines(warning, width, _AMBER)
+    for notice in words.other_notices(case):
+        if notice.code == NO_LESION:
+            lines = _lines(notice.text, width, _AMBER, 17, bold=True) + lines
+        elif notice.severity == "warning":
+            lines += _lines(notice.text, width, _AMBER)
+        elif not only_warnings:
+            lines += _lines(notice.text, width, _GREY)
+    return lines
+
+
+def _lines(text: str, width: int, color: Color, size: int = 15, bold: bool = False) -> list[Label]:
+    """``text`` as labels that a picture of ``width`` pixels holds."""
+    parts = wrapped(text, width, size, bold)
+    return [Label(part, 0.0, 0.0, size=size, color=color, bold=bold) for part in parts]
 
 
 def _frame_threed(view: View, bounds: np.ndarray) -> None:
@@ -134,34 +163,35 @@ def _frame_threed(view: View, bounds: np.ndarray) -> None:
     visible = _FILL_3D * np.tan(np.deg2rad(camera.GetViewAngle() / 2))
     distance = max(half_width, half_height) / visible + half_depth / 2
     # To the left of the middle: the legends are on the right.
-    centre = bounds.mean(axis=0) + right * 0.07 * half_width
+    centre = bounds.mean(axis=0) + right * 0.2 * half_width
     camera.SetFocalPoint(*centre)
     camera.SetPosition(*(centre + VIEW_FROM * distance))
     camera.SetViewUp(0.0, 0.0, 1.0)
     camera.ResetClippingRange()
 
 
-def _overview(case: CaseResult, pictures: list[np.ndarray]) -> np.ndarray:
-    """Four pictures of one size in two rows under a header with the probabilities."""
-    height, width, _ = pictures[0].shape
-    header_height = 104
-    canvas = np.full(
-        (header_height + 2 * height + _GAP, 2 * width + _GAP, 3),
-        np.round(np.multiply(_BACKGROUND, 255)).astype(np.uint8),
-    )
+def _overview(case: CaseResult, tiles: list[_Tile]) -> np.ndarray:
+    """Four pictures of one size in two rows under a header with the answer and its notices."""
+    pictures = [with_header(tile.image, [_title(tile.title)], _GROUND) for tile in tiles]
+    height, width, _channels = pictures[0].shape
+    canvas = np.full((2 * height + _GAP, 2 * width + _GAP, 3), _GROUND, np.uint8)
     for number, picture in enumerate(pictures):
-        top = header_height + (number // 2) * (height + _GAP)
+        top = (number // 2) * (height + _GAP)
         left = (number % 2) * (width + _GAP)
         canvas[top : top + height, left : left + width] = picture
-    likely_first = sorted(case.classes, key=lambda c: -case.probabilities[c.name])
-    odds = "    ".join(f"{c.title} {case.probabilities[c.name]:.0%}" for c in likely_first)
-    heading = f"{case.case_id}: {case.task_title}"
-    canvas[:header_height] = with_labels(
-        canvas[:header_height],
-        [
-            Label(heading, 0.0, 0.0, size=17, color=_GREY),
-            Label(odds, 0.0, 0.0, down=26, size=24, bold=True),
-            _use_label(case, down=62),
-        ],
+    odds = ", ".join(
+        f"{c.title} {words.percent(case.probabilities[c.name])}" for c in words.likely_first(case)
     )
-    return canvas
+    whole = canvas.shape[1]
+    answer = [
+        *_lines(words.headline(case), whole, WHITE, 24, bold=True),
+        *_lines(words.set_sentence(case), whole, WHITE, 17),
+        *_lines(f"{odds}.", whole, _GREY, 17),
+    ]
+    notices = _warning_lines(case, whole, only_warnings=False)
+    if any(notice.code == NO_LESION for notice in case.notices):
+        # Not the eye's first: a grade of a tumour that nobody has shown to the model.
+        answer = [dataclasses.replace(line, size=17, bold=False, color=_GREY) for line in answer]
+        answer, notices = notices, answer
+    heading = _lines(f"{case.case_id}: {case.task_title}", whole, _GREY, 17)
+    return with_header(canvas, [*heading, *answer, *notices], _GROUND)

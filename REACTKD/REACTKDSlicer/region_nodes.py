@@ -134,3 +134,11 @@ def _oriented_labelmap(case: CaseResult) -> Any:
     fill_image(image, labels[k0 : k1 + 1, j0 : j1 + 1, i0 : i1 + 1])
     image.SetImageToWorldMatrix(vtk_matrix(case.region_labels.geometry.ijk_to_ras_matrix))
     return image
+
+
+def show_outline_only(segmentation: Any | None) -> None:
+    """Show the segmentation that a run was given as outlines in slices: its fill would mix with the
+    colours of the overlay. None, or a node that is not shown, stays as it is."""
+    display = None if segmentation is None else segmentation.GetDisplayNode()
+    if display is not None:
+        display.SetVisibility2DFill(False)

@@ -11,11 +11,12 @@ from slicer.i18n import tr as _
 
 from REACTKDLib.geometry import Vector
 from REACTKDLib.model_package import ModelPackage
-from REACTKDLib.types import CaseResult
+from REACTKDLib.types import RESEARCH_USE, CaseResult
 
 from . import result_text
 from .graph_nodes import highlight_region
 from .logic import ShownCase
+from .region_names import short_name
 from .region_nodes import highlight_segment
 from .run_nodes import in_scene
 from .scene_nodes import SceneStyle
@@ -31,6 +32,7 @@ class ResultsView:
         self.ui = ui
         self.shown: ShownCase | None = None
         # Cells show rounded text and sort by the number behind it.
+        ui.resultUseLabel.text = RESEARCH_USE  # the panel's own scrolls away
         self._model = qt.QStandardItemModel(ui.regionTable)
         self._sorted = qt.QSortFilterProxyModel(ui.regionTable)
         self._sorted.setSourceModel(self._model)
@@ -80,7 +82,7 @@ class ResultsView:
             heading.setToolTip(explanation)
             self._model.setHorizontalHeaderItem(column, heading)
         for row in rows:
-            name = qt.QStandardItem(row.name)
+            name = qt.QStandardItem(short_name(row.name))
             name.setData(row.name, _SORT_ROLE)
             name.setData(row.region_id, _REGION_ROLE)
             name.setToolTip(row.name)

@@ -9,6 +9,9 @@ from typing import Any
 from REACTKDLib.simulation import demo_parameters, simulate_case
 from REACTKDLib.types import Segmentation, Study, Volume
 
+#: Window and level.
+ABDOMEN_HU = (400.0, 40.0)
+
 
 @dataclass(frozen=True)
 class StudyNodes:
@@ -19,8 +22,11 @@ class StudyNodes:
     pet: dict[str, Any]
 
 
-def simulated_study(spacing_mm: tuple[float, float, float] = (3.0, 3.0, 5.0)) -> Study:
-    """The demo's simulated patient on a coarse CT grid, made in about a second."""
+def simulated_study(spacing_mm: tuple[float, float, float] = (3.0, 3.0, 3.5)) -> Study:
+    """The demo's simulated patient on a coarse CT grid, made in about a second.
+
+    The spacing is one that the shipped model's training had, so that no notice is about it.
+    """
     parameters = demo_parameters()
     scanner = dataclasses.replace(parameters.scanner, spacing_mm=spacing_mm)
     case = simulate_case(dataclasses.replace(parameters, scanner=scanner), seed=1)
@@ -28,9 +34,13 @@ def simulated_study(spacing_mm: tuple[float, float, float] = (3.0, 3.0, 5.0)) ->
 
 
 def add_study(study: Study) -> StudyNodes:
-    """Add a study's volumes and segmentation to the scene."""
+    """Add a study's volumes and segmentation to the scene, the CT in a window for the abdomen."""
+    ct = _add_volume(study.ct, f"{study.case_id} CT")
+    display = ct.GetDisplayNode()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevel(*ABDOMEN_HU)
     return StudyNodes(
-        ct=_add_volume(study.ct, f"{study.case_id} CT"),
+        ct=ct,
         segmentation=_add_segmentation(study.segmentation, f"{study.case_id} segmentation"),
         pet={
             modality: _add_volume(volume, f"{study.case_id} {modality}")

@@ -2,7 +2,8 @@
 
 A simulated patient is made on the spot, without a network. The two real CTs are those of
 ``reactkd demo --real``: pip fetches them, so that a site's proxy or mirror is used, and their
-SHA-256 is checked before anything is unpacked. Nothing is made or fetched before a click.
+SHA-256 is checked before anything is unpacked. CTLiver is Slicer's own sample, fetched by Slicer
+under its own name. Nothing is made or fetched before a click.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ from REACTKDLib.types import Study
 
 CATEGORY = "REACT-KD"
 
+#: Name of the sample in Slicer's own list; Slicer knows its address and checksum.
+CT_LIVER = "CTLiver"
+
 
 @dataclass(frozen=True)
 class Sample:
-    """``make`` gives the study that a click on the sample adds to the scene."""
+    """``make`` gives the study that a click on the sample adds to the scene; None for
+    :data:`CT_LIVER`."""
 
     name: str
     picture: str
-    make: Callable[[], Study]
+    make: Callable[[], Study] | None
 
 
 def samples() -> tuple[Sample, ...]:
@@ -36,6 +41,7 @@ def samples() -> tuple[Sample, ...]:
         Sample(_("Simulated patient (CT, PET)"), "SampleSimulated", _simulated),
         Sample(_("Native CT (38 MB)"), "SampleRealNative", lambda: _real(0)),
         Sample(_("Contrast CT (38 MB)"), "SampleRealContrast", lambda: _real(1)),
+        Sample(_("Slicer's CTLiver (not segmented)"), "SampleRealContrast", None),
     )
 
 
@@ -64,6 +70,8 @@ def add_sample(sample: Sample) -> Any:
 
     from .sample_case import add_study
 
+    if sample.make is None:
+        return _add_ct_liver()
     with slicer.util.tryWithErrorDisplay(_("The sample cannot be loaded."), waitCursor=True):
         try:
             nodes = add_study(sample.make())
@@ -72,6 +80,19 @@ def add_sample(sample: Sample) -> Any:
             return None
         slicer.util.setSliceViewerLayers(background=nodes.ct, fit=True)
         return nodes
+
+
+def _add_ct_liver() -> Any:
+    """Slicer's own sample by its name: the volume node, or None after an error was shown."""
+    import SampleData
+    import slicer
+
+    with slicer.util.tryWithErrorDisplay(_("The sample cannot be loaded."), waitCursor=True):
+        logic = SampleData.SampleDataLogic()
+        if logic.sourceForSampleName(CT_LIVER) is None:
+            slicer.util.errorDisplay(_("This Slicer has no sample CTLiver."))
+            return None
+        return logic.downloadSample(CT_LIVER)
 
 
 def _simulated() -> Study:

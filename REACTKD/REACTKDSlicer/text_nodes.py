@@ -5,27 +5,46 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from REACTKDLib import case_report_words as words
 from REACTKDLib.types import RESEARCH_USE, CaseResult
 
 from .context import SceneContext
 from .run_nodes import add_node
-
-SIMULATED_MODEL = "The model was trained on simulated data."
+from .translation import tr as _
 
 
 def summary_text(case: CaseResult) -> str:
-    """What a reader must know: probabilities, notices, the state of the model, the intended use."""
-    lines = [f"REACTKD: {case.task_title}", f"Case: {case.case_id}", "", "Probabilities"]
-    lines += [f"  {c.title}: {case.probabilities[c.name]:.1%}" for c in case.classes]
+    """What a reader must know: answer, prediction set, probabilities, notices, intended use.
+
+    Sentences about the answer are the library's, in English.
+    """
+    lines = [
+        f"REACTKD: {case.task_title}",
+        _("Case: {name}").format(name=case.case_id),
+        "",
+        words.headline(case),
+        words.set_sentence(case),
+        "",
+        _("Probabilities"),
+    ]
+    lines += [
+        f"  {c.title}: {words.percent(case.probabilities[c.name])}"
+        for c in words.likely_first(case)
+    ]
     lines += [
         "",
-        f"Attention and shares speak for or against: {case.class_title(case.target)}",
-        f"Inputs: {', '.join(case.modalities)}. Region scheme: {case.scheme}.",
+        _("Attention and shares speak for or against: {title}").format(
+            title=case.class_title(case.target)
+        ),
+        _("Inputs: {inputs}. Region scheme: {scheme}.").format(
+            inputs=", ".join(case.modalities), scheme=case.scheme
+        ),
         "",
     ]
-    if case.simulated_model:
-        lines.append(SIMULATED_MODEL)
-    lines += [f"{notice.severity.capitalize()}: {notice.text}" for notice in case.notices]
+    severities = {"warning": _("Warning"), "info": _("Note")}
+    if warning := words.simulated_warning(case):
+        lines.append(f"{severities['warning']}: {warning}")
+    lines += [f"{severities[n.severity]}: {n.text}" for n in words.other_notices(case)]
     lines.append(RESEARCH_USE)
     return "\n".join(lines)
 
@@ -40,18 +59,20 @@ def add_summary(context: SceneContext, case: CaseResult, run: str) -> Any:
 #: Slicer's table file has no escape for these, and a name with one would not survive saving.
 _TABLE_FILE_SIGNS = str.maketrans({'"': "'", "\t": " ", "\r": " ", "\n": " "})
 
-#: Column name, unit label, description. Text columns have no unit label.
-_COLUMNS = (
-    ("Region", None, "Name of the region"),
-    ("Kind", None, "lesion, rim, parenchyma, organ; outside for all that lies in no region"),
-    ("Volume (ml)", "ml", "Volume of the region"),
-    ("Mean (HU)", "HU", "Mean CT number"),
-    ("SD (HU)", "HU", "Standard deviation of the CT number"),
-    ("Longest diameter (mm)", "mm", "Greatest 3-D extent; lesions only"),
-    ("Share (logit)", "logit", "Contribution to the decision for the target class"),
-    ("Share per ml (logit/ml)", "logit/ml", "Share divided by volume"),
-    ("Spatial attention (0-1)", "1", "Mean CBAM spatial attention in the region"),
-)
+
+def _columns() -> tuple[tuple[str, str | None, str], ...]:
+    """Column name, unit label, description. Text columns have no unit label."""
+    return (
+        (_("Region"), None, _("Name of the region")),
+        (_("Kind"), None, _("lesion, rim, parenchyma, organ; outside for what lies in no region")),
+        (_("Volume (ml)"), "ml", _("Volume of the region")),
+        (_("Mean (HU)"), "HU", _("Mean CT number")),
+        (_("SD (HU)"), "HU", _("Standard deviation of the CT number")),
+        (_("Longest diameter (mm)"), "mm", _("Greatest 3-D extent; lesions only")),
+        (_("Share (logit)"), "logit", _("Contribution to the decision for the target class")),
+        (_("Share per ml (logit/ml)"), "logit/ml", _("Share divided by volume")),
+        (_("Spatial attention (0-1)"), "1", _("Mean CBAM spatial attention in the region")),
+    )
 
 
 def add_region_table(context: SceneContext, case: CaseResult, run: str) -> Any:
@@ -77,9 +98,9 @@ def add_region_table(context: SceneContext, case: CaseResult, run: str) -> Any:
         for region, share in case.ranked
     ]
     outside = case.outside_share
-    rows.append(("Outside all regions", "outside", None, None, None, None, outside, None, None))
+    rows.append((_("Outside all regions"), "outside", None, None, None, None, outside, None, None))
     node = add_node(context, "vtkMRMLTableNode", run, "regions table")
-    for number, (name, unit, description) in enumerate(_COLUMNS):
+    for number, (name, unit, description) in enumerate(_columns()):
         column = vtk.vtkStringArray() if unit is None else vtk.vtkDoubleArray()
         for row in rows:
             column.InsertNextValue(math.nan if row[number] is None else row[number])

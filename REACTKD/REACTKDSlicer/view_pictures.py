@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import slicer
+from slicer.i18n import tr as _
 
 from .pictures import slice_title
 
@@ -27,9 +28,11 @@ def view_pictures() -> dict[str, bytes]:
             continue
         view = widget.sliceView()
         with _hidden(widget.overlayCornerAnnotation(), view.cornerAnnotation()):
-            pictures[f"{name} view: {slice_title(node)}"] = _png_of(view)
+            pictures[_("{name} view: {slice}").format(name=name, slice=slice_title(node))] = (
+                _png_of(view)
+            )
     for number in range(manager.threeDViewCount):
-        title = "3D view" if number == 0 else f"3D view {number + 1}"
+        title = _("3D view") if number == 0 else _("3D view {n}").format(n=number + 1)
         pictures[title] = _png_of(manager.threeDWidget(number).threeDView())
     return pictures
 

@@ -11,6 +11,7 @@ from REACTKDLib.types import CaseResult, Volume
 from .colors import ATTENTION_RAMP, add_color_table
 from .context import SceneContext
 from .run_nodes import add_node
+from .translation import tr as _
 
 #: Array types that a vtkImageData and an NRRD file hold; any other becomes float32.
 _IMAGE_TYPES = (np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64)
@@ -85,7 +86,9 @@ def add_attention(context: SceneContext, case: CaseResult, run: str, floor: floa
 
 def attention_title(case: CaseResult) -> str:
     """What the colours of the attention mean."""
-    return f"Attention for\n{case.class_title(case.target)}\n(logit per litre)"
+    return _("Attention for\n{title}\n(logit per litre)").format(
+        title=case.class_title(case.target)
+    )
 
 
 def add_attention_legend(context: SceneContext, case: CaseResult, attention: Any) -> Any:
@@ -111,17 +114,26 @@ def legend_of(context: SceneContext, node: Any) -> Any | None:
     return context.colors_logic.GetColorLegendDisplayNode(node)
 
 
+def entitle_legend(legend: Any, title: str) -> None:
+    """Give a legend a title; it also says what the picture may be used for."""
+    legend.SetTitleText(f"{title}\n{_('Research use only')}")
+
+
 def add_legend(context: SceneContext, display: Any, title: str, largest: float) -> Any:
     """The colour legend of a display node, slim, at the right edge of the view, low.
 
     ``largest`` is the largest number on it.
     """
     legend = context.colors_logic.AddDefaultColorLegendDisplayNode(display)
-    legend.SetTitleText(title)
+    # Slicer has no other text that belongs to the run, is in every view and goes with the run.
+    entitle_legend(legend, title)
+    for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
+        text.SetBackgroundColor(0.0, 0.0, 0.0)  # readable over bone and fat
+        text.SetBackgroundOpacity(0.6)
     # Padded to one width: text is as large as the longest label allows, and "8" would be huge.
-    legend.SetLabelFormat("%-4.0f" if largest >= 100 else "%-4.2g")
+    legend.SetLabelFormat("%-6.0f" if largest >= 100 else "%-6.2g")
     legend.SetNumberOfLabels(5)
-    legend.SetSize(0.05, 0.3)
+    legend.SetSize(0.08, 0.3)
     legend.SetPosition(0.97, 0.14)
     return legend
 

@@ -12,6 +12,7 @@ ROOMS = {
     "REACTKD": ("MODULE_PYTHON_SCRIPTS", "*.py"),
     "REACTKDLib": ("MODULE_PYTHON_SCRIPTS", "*.py"),
     "Resources": ("RESOURCE_FILES", "*"),
+    "docs": ("DOCUMENT_FILES", "*.md"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import shutil
 import subprocess
@@ -26,19 +27,35 @@ def run(*command: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The flat folder of modules after configure, build and install."""
-    cmake = shutil.which(
-        "cmake", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def tool(name: str) -> str:
+    found = shutil.which(
+        name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     )
-    assert cmake is not None, "cmake is missing; install the development requirements"
-    folder = tmp_path_factory.mktemp("extension")
-    build, prefix = folder / "build", folder / "installed"
-    run(cmake, "-S", str(REPOSITORY), "-B", str(build), f"-DSlicer_DIR={STUB}")
-    run(cmake, "--build", str(build))
-    run(cmake, "--install", str(build), "--prefix", str(prefix))
+    assert found is not None, f"{name} is missing; install the development requirements"
+    return found
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The build folder after configure and build."""
+    build = tmp_path_factory.mktemp("extension") / "build"
+    run(tool("cmake"), "-S", str(REPOSITORY), "-B", str(build), f"-DSlicer_DIR={STUB}")
+    run(tool("cmake"), "--build", str(build))
+    return build
+
+
+@pytest.fixture(scope="module")
+def installed(built: Path) -> Path:
+    """The flat folder of modules after the install."""
+    prefix = built.parent / "installed"
+    run(tool("cmake"), "--install", str(built), "--prefix", str(prefix))
     return prefix / MODULES
+
+
+def test_the_self_test_is_registered_with_ctest(built):
+    listed = json.loads(run(tool("ctest"), "--show-only=json-v1", cwd=built))["tests"]
+    assert [test["name"] for test in listed] == ["py_REACTKD"]
+    assert listed[0]["command"][-1] == str(REPOSITORY / "REACTKD" / "REACTKD.py")
 
 
 def test_installs_what_the_lists_name_and_nothing_else(installed):
@@ -46,6 +63,7 @@ def test_installs_what_the_lists_name_and_nothing_else(installed):
         *files_on_disk("REACTKD"),
         *(f"REACTKDLib/{name}" for name in files_on_disk("REACTKDLib")),
         *(f"Resources/{name}" for name in files_on_disk("Resources")),
+        *(f"Resources/Documents/{name}" for name in files_on_disk("docs")),
     }
     found = {p.relative_to(installed).as_posix() for p in installed.rglob("*") if p.is_file()}
     assert found == expected
@@ -56,16 +74,18 @@ def test_library_and_resources_work_from_the_installed_tree(installed):
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import REACTKDLib, REACTKDLib.pipeline\n"
         "from REACTKDLib.model_package import load_package\n"
-        "from REACTKDLib.resources import resource_path\n"
+        "from REACTKDLib.resources import document_path, resource_path\n"
         "print(REACTKDLib.__file__)\n"
         "print(resource_path('UI/REACTKD.ui'))\n"
         "print(load_package().path)\n"
+        "print(document_path('installing.md'))\n"
         "assert 'torch' not in sys.modules\n"
     )
     out = run(sys.executable, "-c", program, str(installed), cwd=installed.parent).splitlines()
     assert out[0] == str(installed / "REACTKDLib" / "__init__.py")
     assert out[1] == str(installed / "Resources" / "UI" / "REACTKD.ui")
     assert out[2].startswith(str(installed / "Resources" / "Models"))
+    assert out[3] == str(installed / "Resources" / "Documents" / "installing.md")
 
 
 #: Only the folder ``sys.argv[1]`` has REACTKD's modules: no editable install may help out.

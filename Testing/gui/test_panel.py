@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -354,6 +355,13 @@ def test_every_input_has_a_tooltip_and_the_tab_key_follows_the_eye(widget):
     assert all(getattr(widget.panel.ui, name).toolTip for name in named)
     order = [stop.text for stop in root.iter("tabstop")]
     assert [name for name in order if name in named] == named
+    groups = [w for w in root.iter("widget") if w.get("class") == "ctkCollapsibleButton"]
+    assert len(groups) == 7
+    for group in groups:  # its header comes right before what it opens
+        assert group.get("name") in order
+        inside = [w.get("name") for w in group.iter("widget") if w.get("name") in order]
+        start = order.index(inside[0])
+        assert order[start : start + len(inside)] == inside
 
 
 def test_importing_the_module_imports_nothing_heavy(slicer_harness):
@@ -399,3 +407,19 @@ def test_the_panel_fits_a_small_screen_with_everything_open(widget, nodes):
     for name in ("inputs", "options", "log", "results", "display", "whatIf", "compare"):
         getattr(widget.panel.ui, f"{name}Group").collapsed = False
     assert widget.parent._qt.minimumSizeHint().width() <= 320
+
+
+def test_the_module_s_help_leads_to_pages_that_are_there(slicer_harness):
+    import re
+    from types import SimpleNamespace
+
+    slicer_harness.load_module(MODULE)
+    parent = SimpleNamespace()
+    sys.modules["REACTKD"].REACTKD(parent)
+    links = [Path(link) for link in re.findall(r'href="file://([^"]+)"', parent.helpText)]
+    assert [link.name for link in links] == [
+        "radiologists.md",
+        "troubleshooting.md",
+        "installing.md",
+    ]
+    assert all(link.is_file() for link in links)

@@ -9,6 +9,8 @@ import pytest
 from fakes import MODULE
 from harness.waiting import wait_until
 
+from REACTKDLib.errors import EnvironmentProblem
+
 
 def test_apply_runs_the_pipeline(slicer_harness, simulated_study, random_package):
     import slicer
@@ -51,10 +53,60 @@ def test_the_shipped_model_is_the_default(slicer_harness):
     assert widget.panel.ui.targetComboBox.count > 2
 
 
-def test_the_self_test_passes_with_the_shipped_model(slicer_harness):
+def test_the_self_test_passes_with_the_shipped_model(slicer_harness, monkeypatch):
+    """In the real worker process; the scene is saved and opened again."""
+    from REACTKDSlicer import self_test, worker_process
+
+    started = []
+    real_start = worker_process.WorkerProcess._start
+
+    def start(worker):
+        started.append(worker)
+        real_start(worker)
+
+    monkeypatch.setattr(worker_process.WorkerProcess, "_start", start)
+    said = []
     slicer_harness.load_module(MODULE)
-    sys.modules["REACTKD"].REACTKDTest().runTest()
+    self_test.run_self_test(sys.modules["REACTKD"].REACTKDLogic(), said.append)
+    assert said[-1] == "Passed"
+    (worker,) = started
+    assert not worker.alive
     assert slicer_harness.scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 2
+
+
+def test_the_self_test_fails_without_torch(slicer_harness, monkeypatch):
+    from REACTKDSlicer import self_test
+
+    slicer_harness.load_module(MODULE)
+    missing = self_test.missing_requirements(lambda name: None)
+    monkeypatch.setattr(self_test, "missing_requirements", lambda find: missing)
+    with pytest.raises(AssertionError, match="not installed: torch"):
+        sys.modules["REACTKD"].REACTKDTest().runTest()
+
+
+def test_the_self_test_fails_when_the_run_does(slicer_harness, monkeypatch):
+    from REACTKDSlicer import runs, self_test
+
+    def fails(self, request, callbacks):
+        callbacks.failed(EnvironmentProblem("The worker died.", "Press Apply again."))
+
+    monkeypatch.setattr(runs.Runs, "start", fails)
+    slicer_harness.load_module(MODULE)
+    with pytest.raises(EnvironmentProblem, match="died"):
+        self_test.run_self_test(sys.modules["REACTKD"].REACTKDLogic(), print)
+
+
+def test_the_simulated_patient_is_like_those_of_training():
+    """The tutorial's own case must not begin with a warning about itself."""
+    from REACTKDSlicer.sample_case import simulated_study
+
+    from REACTKDLib.checks import check_ct, compare_with_training
+    from REACTKDLib.model_package import load_package
+    from REACTKDLib.roi import locate_roi
+
+    study, package = simulated_study(), load_package()
+    statistics = check_ct(study, locate_roi(study, package), package)
+    assert compare_with_training(statistics, package.training_ranges) == ()
 
 
 def test_a_widget_without_parent_makes_its_own(slicer_harness):

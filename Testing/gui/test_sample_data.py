@@ -13,10 +13,11 @@ from harness.sample_data import click
 
 from REACTKDLib import example_data
 
-SIMULATED, NATIVE, CONTRAST = (
+SIMULATED, NATIVE, CONTRAST, CT_LIVER = (
     "Simulated patient (CT, PET)",
     "Native CT (38 MB)",
     "Contrast CT (38 MB)",
+    "Slicer's CTLiver (not segmented)",
 )
 
 
@@ -48,10 +49,11 @@ def cached_cases(monkeypatch, tmp_path):
 
 
 def test_the_samples_are_registered_once(registered, slicer_harness):
-    assert [source.sampleName for source in registered] == [SIMULATED, NATIVE, CONTRAST]
+    names = [SIMULATED, NATIVE, CONTRAST, CT_LIVER]
+    assert [source.sampleName for source in registered] == names
     assert all(source.uris == [] for source in registered)
     slicer_harness.app.complete_startup()
-    assert len(registered) == 3
+    assert len(registered) == 4
 
 
 def test_registering_imports_nothing_heavy():
@@ -141,3 +143,23 @@ def test_a_download_that_fails_is_told_and_adds_nothing(registered, monkeypatch,
     assert slicer.mrmlScene.GetNumberOfNodes() == before
     assert "could not fetch" in caplog.text  # without a window, Slicer logs what it would show
     assert "proxy" in caplog.text
+
+
+def test_ct_liver_is_slicer_s_own_by_its_name(registered, small_study, monkeypatch):
+    """Neither address nor checksum is ours: Slicer's list has them."""
+    import SampleData
+    from harness import sample_data
+    from REACTKDSlicer.sample_case import _add_volume
+
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        "BuiltIn", "CTLiver", "https://slicer.invalid/CTLiver.nrrd", "CTLiver.nrrd", "CTLiver"
+    )
+    monkeypatch.setitem(
+        sample_data.downloads, "CTLiver", lambda: [_add_volume(small_study.ct, "CTLiver")]
+    )
+    assert click(CT_LIVER).GetName() == "CTLiver"
+
+
+def test_a_slicer_without_ct_liver_says_so(registered, caplog):
+    assert click(CT_LIVER) is None
+    assert "no sample CTLiver" in caplog.text

@@ -88,3 +88,19 @@ def test_a_python_that_cannot_be_started_is_a_problem_of_the_environment(
     with pytest.raises(EnvironmentProblem, match="cannot be started"):
         worker.run(job, worker_process.Listener(print, print, print))
     assert not worker.busy
+
+
+def test_closing_the_scene_ends_the_run_and_the_process(panel, slicer_harness):
+    """The real process, while it works; the module can be used again afterwards."""
+    panel.ui.applyButton.click()
+    worker = panel.runs.worker
+    wait_until(lambda: worker._worker_pid is not None)
+    pid = worker._worker_pid
+    assert panel.runs.busy
+    slicer_harness.scene.Clear(False)
+    assert not panel.runs.busy
+    wait_until(lambda: gone(pid))
+    assert panel.results.shown is None
+    assert slicer_harness.scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 0
+    assert panel.ui.applyButton.text == "Apply"
+    assert not panel.ui.applyButton.enabled

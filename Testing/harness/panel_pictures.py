@@ -1,36 +1,63 @@
-"""Pictures of the panel for the documentation, taken in the harness: ``make pictures``.
+"""Pictures of the module for the documentation, taken in the harness: ``make pictures``.
 
 The simulated patient of the sample data goes through the shipped model, in the real worker process.
-Fonts and widgets are those of the machine's Qt, not of Slicer's.
+Fonts and widgets are those of the machine's Qt, not of Slicer's. The picture of an abstaining model
+shows the same patient with the prediction set changed by hand.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "Testing"), str(REPOSITORY / "REACTKD")]
 
 from harness import installed  # noqa: E402 - found by the line above
+from harness.view_drawings import beside, picture_of, plot_picture, table_picture  # noqa: E402
 from harness.waiting import wait_until  # noqa: E402
 
 #: Width of the panel, pixels: Slicer's default, and a small screen.
-WIDTHS = {"": 440, "_narrow": 320}
+WIDTH, NARROW = 440, 320
+VIEW = (470, 470)
+_GROUPS = ("inputs", "options", "results", "display", "whatIf", "compare", "log")
 
 
-def take(panel: Any, host: Any, folder: Path, name: str, groups: tuple[str, ...]) -> None:
-    """A picture of the panel with these groups open and the others closed, at every width."""
-    import slicer
+class Photographer:
+    """Takes pictures of one panel into a folder."""
 
-    for each in ("inputs", "options", "results", "display", "whatIf", "compare", "log"):
-        getattr(panel.ui, f"{each}Group").collapsed = each not in groups
-    for suffix, width in WIDTHS.items():
+    def __init__(self, panel: Any, host: Any, folder: Path) -> None:
+        self.panel, self.host, self.folder = panel, host, folder
+
+    def image(self, groups: tuple[str, ...], width: int = WIDTH) -> Any:
+        """The panel with these groups open and the others closed."""
+        import slicer
+
+        for each in _GROUPS:
+            getattr(self.panel.ui, f"{each}Group").collapsed = each not in groups
         for _ in range(3):  # labels that break lines find their height step by step
-            host.resize(width, host.sizeHint().height())
+            self.host.resize(width, self.host.sizeHint().height())
             slicer.app.processEvents()
-        _without_empty_end(host.grab().toImage()).save(str(folder / f"panel_{name}{suffix}.png"))
+        return _without_empty_end(self.host.grab().toImage())
+
+    def take(self, name: str, groups: tuple[str, ...], width: int = WIDTH) -> None:
+        """A picture of the panel."""
+        self.image(groups, width).save(str(self.folder / f"panel_{name}.png"))
+
+    def take_with_views(self, name: str, groups: tuple[str, ...], rows: list[list[Any]]) -> None:
+        """A picture of the panel beside its views."""
+        self.save(beside(self.image(groups), rows), f"module_{name}.jpg")
+
+    def save(self, image: Any, name: str) -> None:
+        """A large picture, as JPEG."""
+        assert image.save(str(self.folder / name), quality=88), name
 
 
 def _without_empty_end(image: Any) -> Any:
@@ -42,36 +69,144 @@ def _without_empty_end(image: Any) -> Any:
     return image.copy(0, 0, image.width(), min(image.height(), end + 8))
 
 
+def dark_palette() -> Any:
+    """Colours of a dark theme."""
+    from PySide6.QtGui import QColor, QPalette
+
+    palette = QPalette(QColor(53, 53, 53))
+    for role in (QPalette.WindowText, QPalette.Text, QPalette.ButtonText):
+        palette.setColor(role, QColor(235, 235, 235))
+    palette.setColor(QPalette.Base, QColor(35, 35, 35))
+    palette.setColor(QPalette.AlternateBase, QColor(45, 45, 45))
+    return palette
+
+
+def take_all(harness: Any, views: Any, folder: Path) -> None:
+    """The tutorial's way through the module, with a picture of each step."""
+    import qt
+    from REACTKDSlicer.context import context_from_slicer_application
+    from REACTKDSlicer.logic import ShownCase
+    from REACTKDSlicer.pictures import draw_pictures
+    from REACTKDSlicer.sample_case import add_study, simulated_study
+
+    from REACTKDLib.types import PredictionSet
+
+    widget = harness.load_module(REPOSITORY / "REACTKD" / "REACTKD.py")
+    widget.parent.enter()
+    panel, ui = widget.panel, widget.panel.ui
+    panel.ensure = lambda: False
+    camera = Photographer(panel, widget.parent._qt, folder)
+    nodes = add_study(simulated_study())
+
+    # An error: the PET was chosen as CT.
+    ui.ctSelector.setCurrentNode(nodes.pet["pet_fdg"])
+    ui.segmentationSelector.setCurrentNode(nodes.segmentation)
+    ui.applyButton.click()
+    wait_until(lambda: not panel.runs.busy)
+    camera.take("error", ())
+
+    ui.ctSelector.setCurrentNode(nodes.ct)
+    ui.fdgSelector.setCurrentNode(nodes.pet["pet_fdg"])
+    ui.acetateSelector.setCurrentNode(nodes.pet["pet_acetate"])
+    camera.take("inputs", ("inputs", "options"))
+    ui.applyButton.click()
+    wait_until(lambda: ui.progressBar.value > 30 or not panel.runs.busy)
+    camera.take("running", ("log",))
+    wait_until(lambda: not panel.runs.busy)
+
+    shown = panel.results.shown
+    context = context_from_slicer_application()
+
+    def drawn() -> dict[str, Any]:
+        made = draw_pictures(context, views, shown.result, shown.nodes)
+        return {name: picture_of(view.image()) for name, view in views.slices.items()} | {
+            "3D": picture_of(views.threed.image()),
+            "report": {name: made[name] for name in ("axial", "coronal", "sagittal", "3d")},
+        }
+
+    seen = drawn()
+    plot = plot_picture(shown.nodes.chart, VIEW)
+    table = table_picture(shown.nodes.table, VIEW)
+    camera.take_with_views(
+        "result", ("results", "display"), [[seen["Red"], seen["3D"]], [plot, table]]
+    )
+    camera.take("result_narrow", ("results",), NARROW)
+    camera.host.setPalette(dark_palette())
+    camera.take("result_dark", ("results", "display"))
+    camera.host.setPalette(qt.QApplication.palette())
+    take_report(shown.result, seen["report"], folder)
+
+    before = seen["Red"]
+    ui.whatIfTable.item(0, 0).setCheckState(qt.Qt.Checked)
+    wait_until(lambda: "→" in ui.whatIfAnswerLabel.text)
+    camera.take_with_views("what_if", ("whatIf",), [[before, drawn()["Red"]]])
+    ui.whatIfResetButton.click()
+
+    views.slices["Yellow"].node.SetOrientation("Axial")
+    ui.compareComboBox.setCurrentIndex(1)
+    wait_until(lambda: not panel.runs.busy)
+    seen = drawn()
+    camera.take_with_views("compare", ("compare",), [[seen["Red"], seen["Yellow"]]])
+    ui.compareComboBox.setCurrentIndex(0)
+
+    every = tuple(info.name for info in shown.result.classes)
+    unsure = dict.fromkeys(every, 1 / len(every))
+    abstains = dataclasses.replace(
+        shown.result, prediction_set=PredictionSet(every, 0.9), probabilities=unsure
+    )
+    panel.results.show(ShownCase(abstains, shown.nodes), None, panel._package)
+    camera.take("abstains", ("results",))
+    widget.cleanup()
+
+
+def take_report(case: Any, views: dict[str, np.ndarray], folder: Path) -> None:
+    """The first printed page of the report; left as it is where there is no Chromium."""
+    from REACTKDSlicer.drawing import write_png
+
+    from REACTKDLib.case_report import case_report_html, pictures_of_scene
+    from REACTKDLib.model_package import load_package
+
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None or shutil.which("pdftoppm") is None:
+        print("No Chromium or pdftoppm: the picture of the report is not renewed.")
+        return
+    titles = {m.name: m.title for m in load_package().modalities}
+    with tempfile.TemporaryDirectory() as name:
+        inside = Path(name)
+        for view, pixels in views.items():
+            write_png(pixels, inside / f"{view}.png")
+        pictures = pictures_of_scene(inside)
+        html, pdf = inside / "report.html", inside / "report.pdf"
+        html.write_text(case_report_html(case, pictures, titles), encoding="utf-8")
+        subprocess.run(
+            [
+                *(browser, "--headless", "--no-sandbox", "--disable-gpu"),
+                *("--no-pdf-header-footer", f"--user-data-dir={inside / 'profile'}"),
+                *(f"--print-to-pdf={pdf}", html.as_uri()),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        for page in ("1", "2"):
+            subprocess.run(
+                [
+                    *("pdftoppm", "-jpeg", "-r", "72", "-f", page, "-l", page, "-singlefile"),
+                    *(str(pdf), str(folder / f"report_{page}")),
+                ],
+                check=True,
+            )
+
+
 def main(folder: Path) -> None:
     """Write all pictures into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    with installed(main_window=True) as harness:
-        import qt
-        from REACTKDSlicer.sample_case import add_study, simulated_study
+    with installed() as harness:  # the main window would have views of its own
+        from REACTKDSlicer.context import context_from_slicer_application
+        from REACTKDSlicer.offscreen import offscreen_views
 
-        widget = harness.load_module(REPOSITORY / "REACTKD" / "REACTKD.py")
-        widget.parent.enter()
-        panel, ui, host = widget.panel, widget.panel.ui, widget.parent._qt
-        panel.ensure = lambda: False
-        nodes = add_study(simulated_study())
-        ui.ctSelector.setCurrentNode(nodes.ct)
-        ui.segmentationSelector.setCurrentNode(nodes.segmentation)
-        ui.fdgSelector.setCurrentNode(nodes.pet["pet_fdg"])
-        ui.acetateSelector.setCurrentNode(nodes.pet["pet_acetate"])
-        take(panel, host, folder, "inputs", ("inputs", "options"))
-        ui.applyButton.click()
-        wait_until(lambda: ui.progressBar.value > 30 or not panel.runs.busy)
-        take(panel, host, folder, "running", ())
-        wait_until(lambda: not panel.runs.busy)
-        take(panel, host, folder, "result", ("results", "display"))
-        ui.whatIfTable.item(0, 0).setCheckState(qt.Qt.Checked)
-        wait_until(lambda: "→" in ui.whatIfAnswerLabel.text)
-        take(panel, host, folder, "what_if", ("whatIf",))
-        ui.whatIfResetButton.click()
-        ui.compareComboBox.setCurrentIndex(1)
-        wait_until(lambda: not panel.runs.busy)
-        take(panel, host, folder, "compare", ("compare",))
-        widget.cleanup()
+        # Before the nodes: legends react only to nodes that are added later.
+        with offscreen_views(context_from_slicer_application(), VIEW) as views:
+            take_all(harness, views, folder)
 
 
 if __name__ == "__main__":

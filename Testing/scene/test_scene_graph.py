@@ -79,13 +79,19 @@ def test_glyphs_are_colored_by_share_about_zero(case, shown):
     assert display.GetColorNode().GetName() == "REACTKD share"
 
 
-def test_labels_stand_at_the_centroids_and_are_locked(case, shown):
+def test_labels_stand_beside_the_glyphs_and_are_locked(case, shown):
     _, nodes = shown
+    right, up = view_axes()
+    radii = node_radii_mm(case)
     assert nodes.labels.GetNumberOfControlPoints() == len(case.regions)
     assert nodes.labels.GetLocked()
     for index, (region, share) in enumerate(zip(case.regions, case.shares, strict=True)):
         position = nodes.labels.GetNthControlPointPosition(index)
-        assert position == pytest.approx(region.centroid_ras, abs=1e-6)
+        from_centre = np.subtract(position, region.centroid_ras)
+        assert from_centre @ right > radii[region.id]  # seen from the front, the glyph is free
+        assert from_centre @ right < radii[region.id] + 2
+        assert from_centre @ up == pytest.approx(0, abs=1e-6)
+        assert from_centre[2] == pytest.approx(0, abs=1e-6)  # in the same axial slice
         assert nodes.labels.GetNthControlPointLabel(index) == f"{region.name} {share.share:+.3g}"
         assert nodes.labels.GetNthControlPointLocked(index)
 
@@ -117,11 +123,11 @@ def test_a_label_needs_the_room_of_its_text(case):
         two = dataclasses.replace(case, regions=regions, shares=case.shares[:2])
         return labelled_regions(two, 2)
 
-    long_name = "Parenchyma right superior anterior"
+    long_name = "Nameless organ right superior part"
     assert labelled(long_name, 80.0) == {first.id}
     assert labelled(long_name, -80.0) == {first.id}
-    assert labelled(long_name, 110.0) == {first.id, second.id}
-    assert labelled("Lesion 1", 40.0) == {first.id, second.id}
+    assert labelled(long_name, 130.0) == {first.id, second.id}
+    assert labelled("Lesion 1", 50.0) == {first.id, second.id}
 
 
 def test_a_lesion_keeps_its_label_beside_a_stronger_rim(case):
@@ -166,7 +172,7 @@ def test_the_most_similar_edges_are_drawn_first(case):
 def test_edges_are_projected_onto_slices_and_colored_by_weight(shown):
     _, nodes = shown
     display = nodes.edges.GetDisplayNode()
-    assert display.GetVisibility2D()
+    assert not display.GetVisibility2D()  # until the user wants them
     assert display.GetSliceDisplayMode() == display.SliceDisplayProjection
     assert display.GetActiveScalarName() == "similarity"
     assert display.GetScalarRange() == (-1, 1)

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from REACTKDSlicer.overlay_nodes import (
+    COMPARED,
     WHAT_IF,
     add_overlay,
     entitle,
@@ -14,6 +15,7 @@ from REACTKDSlicer.overlay_nodes import (
     remove_overlay,
     show_in_place,
 )
+from REACTKDSlicer.volumes import refresh_legends
 
 from REACTKDLib.types import Volume
 
@@ -41,3 +43,23 @@ def test_the_original_looks_as_before_beside_and_after_a_second_answer(viewed, w
     assert not np.array_equal(second, before)
     remove_overlay(context, nodes, WHAT_IF)
     assert np.array_equal(view.image(), before)
+
+
+def test_beside_each_other_each_view_has_its_own_legend(viewed, weaker):
+    """A class must not stand under the other's name."""
+    context, views, nodes = viewed
+    for name in ("Red", "Yellow"):
+        views.slices[name].node.JumpSliceByOffsetting(
+            *nodes.regions.GetSegmentCenterRAS("lesion-1")
+        )
+    before = views.slices["Red"].image()
+    overlay = add_overlay(context, weaker, nodes, COMPARED, "other class")
+    composite = context.scene.GetSingletonNode("Yellow", "vtkMRMLSliceCompositeNode")
+    composite.SetForegroundVolumeID(overlay.GetID())
+    drawn = []
+    for title in ("other class", "another name"):
+        entitle(context, weaker, overlay, title)
+        refresh_legends(context)
+        drawn.append(views.slices["Yellow"].image())
+        assert np.array_equal(views.slices["Red"].image(), before)
+    assert not np.array_equal(*drawn)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from report_cases import CLASSES, PNG, PROVENANCE, SIMULATED, TITLES, make_case, region
 
+from REACTKDLib import __version__
 from REACTKDLib import case_report_words as words
 from REACTKDLib.atomic_file import atomic_file
 from REACTKDLib.case_report import case_report_html, pictures_of_scene, write_case_report
@@ -342,21 +345,95 @@ def test_the_command_knows_the_titles_of_a_shipped_model(tmp_path):
     assert "FDG-PET" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-# Print.
+# In a browser.
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip("no Chromium is installed")
+    return found
+
+
+def normal_case() -> CaseResult:
+    """As many regions as a patient with three lesions has."""
+    parts = [region(n, k, 0.1) for n in (1, 2, 3) for k in ("lesion", "rim")]
+    return make_case(*parts, *(region(n, "parenchyma", 0.1) for n in range(1, 9)))
+
+
+def tall_png() -> bytes:
+    """Of the shape of a view under its title and notices."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("L", (100, 121), 60).save(file, "PNG")
+    return file.getvalue()
+
+
+def headless(browser: str, folder: Path, page: Path, *options: str) -> str:
+    """What a Chromium without a window says of a page."""
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    command += [f"--user-data-dir={folder / 'profile'}", *options, page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
 
 
 @pytest.mark.parametrize("paper", ["A4", "letter"])
-def test_a_normal_case_prints_on_two_pages(paper, tmp_path):
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser = next(filter(None, map(shutil.which, names)), None)
-    if browser is None:
-        pytest.skip("no Chromium is installed")
-    parts = [region(n, k, 0.1) for n in (1, 2, 3) for k in ("lesion", "rim")]
-    parts += [region(n, "parenchyma", 0.1) for n in range(1, 9)]
-    html = case_report_html(make_case(*parts), dict.fromkeys("abcd", PNG), TITLES)
+def test_a_normal_case_prints_on_two_pages(paper, browser, tmp_path):
+    case = normal_case()
+    html = case_report_html(case, dict.fromkeys("abcd", tall_png()), TITLES)
     page, pdf = tmp_path / "report.html", tmp_path / "report.pdf"
     page.write_text(html.replace("@page{", f"@page{{size:{paper};"), encoding="utf-8")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={pdf}", page.as_uri()]
-    subprocess.run(command, capture_output=True, timeout=120, check=True)
+    headless(browser, tmp_path, page, "--no-pdf-header-footer", f"--print-to-pdf={pdf}")
     assert len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes())) == 2
+    if shutil.which("pdftotext") is None:
+        pytest.skip("pdftotext (poppler-utils) is not installed: the pages' texts are not read")
+    read = subprocess.run(
+        ["pdftotext", "-layout", str(pdf), "-"], capture_output=True, text=True, check=True
+    )
+    pages = [" ".join(page.split()) for page in read.stdout.split("\f")[:2]]
+    for number, text in enumerate(pages, start=1):
+        assert RESEARCH_USE in text
+        assert re.search(rf"\b{number} ?/ ?2\b", text)
+    assert " ".join(words.headline(case).split()) in pages[0]
+    for each in case.regions:  # none is cut between the pages
+        assert each.name in read.stdout
+    assert f"REACTKD {__version__}" in pages[1]
+
+
+#: Asks the page itself: what is wider than the window, and what is cut.
+OVERFLOW = """<script>
+const wide = [...document.querySelectorAll('body *')].filter(
+  e => !e.closest('.wide') && e.getBoundingClientRect().right > window.innerWidth + 1);
+document.body.setAttribute('data-overflow', wide.map(e => e.tagName).join(' ') || 'none');
+document.body.setAttribute('data-inner', window.innerWidth);
+</script></body>"""
+
+
+@pytest.mark.parametrize("width", [500, 1200])
+def test_nothing_runs_out_of_the_window(width, browser, tmp_path):
+    """A table wider than the window scrolls in its own frame."""
+    page = tmp_path / "report.html"
+    html = case_report_html(normal_case(), dict.fromkeys("abcd", PNG), TITLES)
+    page.write_text(html.replace("</body>", OVERFLOW), encoding="utf-8")
+    dom = headless(browser, tmp_path, page, f"--window-size={width},900", "--dump-dom")
+    assert f'data-inner="{width}"' in dom
+    assert 'data-overflow="none"' in dom
+
+
+def test_the_page_on_a_screen_is_not_blank_and_says_its_use_in_large_letters(browser, tmp_path):
+    from PIL import Image
+
+    page, shot = tmp_path / "report.html", tmp_path / "shot.png"
+    page.write_text(case_report_html(normal_case(), {}, TITLES), encoding="utf-8")
+    headless(browser, tmp_path, page, "--window-size=900,1200", f"--screenshot={shot}")
+    pixels = np.asarray(Image.open(shot).convert("L"))
+    assert pixels.shape == (1200, 900)
+    dark = (pixels < 100).mean(axis=1)
+    assert 0.01 < dark.mean() < 0.3
+    assert (dark > 0).mean() > 0.4  # text all the way down
+    # The frame of the intended use: its border is a dark line over nearly the whole width.
+    borders = np.flatnonzero(dark > 0.8)
+    assert borders.size and borders[0] < 100

@@ -31,3 +31,24 @@ function(slicerMacroBuildScriptedModule)
   endforeach()
   add_custom_target(Copy${STUB_NAME} ALL DEPENDS ${copies})
 endfunction()
+
+# Slicer builds its extensions with CTest's BUILD_TESTING.
+include(CTest)
+
+# Stand-in for slicer_add_python_unittest: one test py_<script>, which in Slicer runs the script's
+# <script>Test with the build's Slicer. There is no Slicer here, so the command only names it.
+function(slicer_add_python_unittest)
+  cmake_parse_arguments(STUB "" "SCRIPT;TESTNAME_PREFIX" "SLICER_ARGS" ${ARGN})
+  if(STUB_UNPARSED_ARGUMENTS OR NOT STUB_SCRIPT)
+    message(FATAL_ERROR "slicer_add_python_unittest: wrong arguments '${ARGN}'")
+  endif()
+  get_filename_component(name ${STUB_SCRIPT} NAME_WE)
+  file(STRINGS ${CMAKE_CURRENT_SOURCE_DIR}/${STUB_SCRIPT} test_class REGEX "^class ${name}Test\\(")
+  if(NOT test_class)
+    message(FATAL_ERROR "${STUB_SCRIPT} has no class ${name}Test")
+  endif()
+  add_test(
+    NAME py_${STUB_TESTNAME_PREFIX}${name}
+    COMMAND ${CMAKE_COMMAND} -E echo ${CMAKE_CURRENT_SOURCE_DIR}/${STUB_SCRIPT}
+    )
+endfunction()
