@@ -92,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--case-id", help="name of the case in the result")
     predict.add_argument("--model", help="model package: a folder, or the name of a shipped one")
     predict.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    predict.add_argument(
+        "--backend",
+        default="auto",
+        help="what runs the network: auto (on the CPU the fastest installed), torch, openvino or"
+        " onnxruntime",
+    )
     predict.add_argument("--scheme", default="anatomical", help="regions: anatomical or paper")
     predict.add_argument("--target", help="class to explain; default: the most probable")
     predict.add_argument("--overwrite", action="store_true", help="replace an earlier result")
@@ -205,7 +211,7 @@ def _predict(options: argparse.Namespace, log: _Log) -> None:
         files,
         package,
         options.output,
-        RunOptions(options.target, options.scheme, options.device),
+        RunOptions(options.target, options.scheme, options.device, options.backend),
         overwrite=options.overwrite,
         progress=log.progress,
     )

@@ -1,4 +1,4 @@
-"""One forward pass of the student, on any device."""
+"""One forward pass of the student, on any device and backend."""
 
 from __future__ import annotations
 
@@ -6,22 +6,16 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import softmax
 
-from .errors import EnvironmentProblem, ModelPackageError, OptionError
+from .backends import Network, backends_to_try, choose_device, make_network
+from .errors import EnvironmentProblem, ModelPackageError
 from .geometry import Geometry
 from .model_package import ModelPackage, load_package, modality_set_key
 from .normalise import ModelInput, feature_geometry, to_feature_grid
 from .types import Notice, frozen_mapping, read_only
-
-if TYPE_CHECKING:
-    import torch
-
-    from .networks.student import Student, StudentOutput
-
-DEVICES = ("auto", "cpu", "cuda")
 
 #: Prefix of the tensors in a weights file that describe training features: <prefix><set>/mean, /sd.
 STATISTICS = "statistics/"
@@ -39,13 +33,17 @@ class FeatureStatistics:
 class Classifier:
     """A network in memory with what its package says about its training features.
 
-    ``notices`` tell of a device that was to be used and failed.
+    ``head_weight`` (classes, channels) and ``head_bias`` (classes,) are its last layer, float64;
+    ``notices`` tell of a device or backend that was to be used and failed.
     """
 
     package: ModelPackage
-    network: Student
+    network: Network
     statistics: Mapping[str, FeatureStatistics]
-    device: torch.device
+    head_weight: np.ndarray
+    head_bias: np.ndarray
+    device: str
+    backend: str
     notices: tuple[Notice, ...] = ()
 
 
@@ -72,6 +70,7 @@ class Prediction:
     distance: float
     modalities: tuple[str, ...]
     device: str
+    backend: str
     notices: tuple[Notice, ...] = ()
 
     def __post_init__(self) -> None:
@@ -79,59 +78,42 @@ class Prediction:
             object.__setattr__(self, name, read_only(getattr(self, name)))
 
 
-def check_device(name: str) -> None:
-    """Refuse a device that does not exist. Only "cuda" needs torch for that.
+def load_classifier(
+    package: ModelPackage, device: str = "auto", backend: str = "auto"
+) -> Classifier:
+    """The network of a package, ready on ``device``; loaded once per package, device and backend.
 
-    Raises
-    ------
-    OptionError : not one of ``DEVICES``.
-    EnvironmentProblem : CUDA was asked for and torch has none.
-    """
-    if name not in DEVICES:
-        raise OptionError(f"Unknown device {name!r}.", f"Choose one of {', '.join(DEVICES)}.")
-    if name == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise EnvironmentProblem(
-                f"torch {torch.__version__} finds no CUDA device.",
-                "Choose the device 'cpu' or 'auto'.",
-            )
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` is CUDA where torch has it, else the CPU.
-
-    Raises
-    ------
-    OptionError, EnvironmentProblem : as :func:`check_device`.
-    """
-    import torch
-
-    check_device(name)
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def load_classifier(package: ModelPackage, device: str = "auto") -> Classifier:
-    """The network of a package, ready on ``device``; loaded once per package and device.
-
-    A CUDA device that fails to take the network is answered by the CPU, with a notice; the next
-    call tries it again.
+    A CUDA device that fails to take the network is answered by the CPU, and a library that "auto"
+    chose and that cannot be used by the next one, with a notice; the next call tries it again.
 
     Raises
     ------
     ModelPackageError : the weights do not fit the network that the package describes, or the
         package on the disk is no longer the given one.
-    OptionError, EnvironmentProblem : as :func:`check_device`.
+    OptionError, EnvironmentProblem : as :func:`~.backends.check_device` and
+        :func:`~.backends.check_backend`.
     """
     chosen = choose_device(device)
-    try:
-        return _load(package.path, package.package_sha256, str(chosen))
-    except RuntimeError as error:
-        if chosen.type == "cpu":
-            raise
-        on_cpu = _load(package.path, package.package_sha256, "cpu")
-        return replace(on_cpu, notices=(_cuda_failed(error),))
+    notices: tuple[Notice, ...] = ()
+    candidates = backends_to_try(backend, chosen)
+    for candidate in candidates:
+        try:
+            found = _load(package.path, package.package_sha256, chosen, candidate)
+            return replace(found, notices=notices) if notices else found
+        except EnvironmentProblem as error:
+            if candidate == candidates[-1]:
+                raise
+            notices += (_backend_failed(error),)
+        except RuntimeError as error:
+            if chosen == "cpu":
+                raise
+            on_cpu = load_classifier(package, "cpu", backend)
+            return replace(on_cpu, notices=(_cuda_failed(error), *on_cpu.notices))
+    raise AssertionError("no backend was tried")
+
+
+def _backend_failed(error: EnvironmentProblem) -> Notice:
+    return Notice("backend_failed", "warning", f"{error.message} Another one was used.")
 
 
 def _cuda_failed(error: RuntimeError) -> Notice:
@@ -143,38 +125,37 @@ def _cuda_failed(error: RuntimeError) -> Notice:
 
 
 @functools.lru_cache(maxsize=4)
-def _load(path: Path, package_sha256: str, device: str) -> Classifier:
-    import torch
+def _load(path: Path, package_sha256: str, device: str, backend: str) -> Classifier:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from .networks.onednn import use_onednn
-    from .networks.student import Student
+    from safetensors.numpy import load_file
 
     package = load_package(path)
     if package.package_sha256 != package_sha256:
         raise ModelPackageError(f"{package.name} changed while in use.", "Start again.")
-    with torch.random.fork_rng(devices=[]):  # random weights, replaced at once
-        network = Student(package.modality_names, len(package.classes), package.network)
     try:
         tensors = load_file(package.weights_path)
         state = {k: v for k, v in tensors.items() if not k.startswith(STATISTICS)}
-        network.load_state_dict(state)
         statistics = {
             key: FeatureStatistics(
-                mean=tensors[f"{STATISTICS}{key}/mean"].double().numpy(),
-                standard_deviation=tensors[f"{STATISTICS}{key}/sd"].double().numpy(),
+                mean=tensors[f"{STATISTICS}{key}/mean"].astype(np.float64),
+                standard_deviation=tensors[f"{STATISTICS}{key}/sd"].astype(np.float64),
             )
             for key in package.statistics
         }
-    except (KeyError, RuntimeError, SafetensorError) as error:
+    except (KeyError, SafetensorError) as error:
         raise ModelPackageError(
             f"{package.name}: the weights do not fit the network: {error}.",
             "Download the package again.",
         ) from error
-    network.eval().requires_grad_(False).to(device)
-    use_onednn(network)
-    return Classifier(package, network, frozen_mapping(statistics), torch.device(device))
+    return Classifier(
+        package=package,
+        network=make_network(backend, package, state, device),
+        statistics=frozen_mapping(statistics),
+        head_weight=state["head.weight"].astype(np.float64),
+        head_bias=state["head.bias"].astype(np.float64),
+        device=device,
+        backend=backend,
+    )
 
 
 def predict(classifier: Classifier, model_input: ModelInput) -> Prediction:
@@ -187,8 +168,6 @@ def predict(classifier: Classifier, model_input: ModelInput) -> Prediction:
     ------
     ModelPackageError : the package has no statistics for this set of modalities.
     """
-    import torch
-
     package = classifier.package
     modalities = tuple(name for name in package.modality_names if name in model_input.volumes)
     key = modality_set_key(modalities)
@@ -202,43 +181,29 @@ def predict(classifier: Classifier, model_input: ModelInput) -> Prediction:
     weights = weights / weights.sum()
     notices = classifier.notices
     try:
-        output = _forward(classifier.network, model_input, weights, classifier.device)
+        output = classifier.network(model_input.volumes, model_input.roi, weights)
     except RuntimeError as error:
-        if classifier.device.type == "cpu":
+        if classifier.device == "cpu":
             raise
         notices = (_cuda_failed(error),)
-        classifier = load_classifier(package, "cpu")
-        output = _forward(classifier.network, model_input, weights, classifier.device)
-    logits = output.logits[0].double().cpu()
+        classifier = load_classifier(package, "cpu", classifier.backend)
+        output = classifier.network(model_input.volumes, model_input.roi, weights)
+    logits = output.logits.astype(np.float64)
     statistics = classifier.statistics[key]
-    pooled = output.pooled[0].double().cpu().numpy()
-    z_scores = (pooled - statistics.mean) / statistics.standard_deviation
-    head = classifier.network.head
+    z_scores = (output.pooled - statistics.mean) / statistics.standard_deviation
     return Prediction(
-        logits=logits.numpy(),
-        probabilities=torch.softmax(logits / package.statistics[key].temperature, dim=0).numpy(),
-        features=output.features[0].cpu().numpy(),
-        attention=output.attention[0, 0].cpu().numpy(),
+        logits=logits,
+        probabilities=softmax(logits / package.statistics[key].temperature),
+        features=output.features,
+        attention=output.attention,
         weights=weights,
         geometry=feature_geometry(model_input.geometry, stride),
-        head_weight=head.weight.double().cpu().numpy(),
-        head_bias=head.bias.double().cpu().numpy(),
+        head_weight=classifier.head_weight,
+        head_bias=classifier.head_bias,
         reference=statistics.mean,
         distance=float(np.sqrt(np.mean(z_scores**2))),
         modalities=modalities,
-        device=str(classifier.device),
+        device=classifier.device,
+        backend=classifier.backend,
         notices=notices,
     )
-
-
-def _forward(
-    network: Student, model_input: ModelInput, weights: np.ndarray, device: torch.device
-) -> StudentOutput:
-    import torch
-
-    def batch(array: np.ndarray) -> torch.Tensor:
-        return torch.tensor(array, dtype=torch.float32, device=device)[None, None]
-
-    with torch.inference_mode():
-        volumes = {name: batch(array) for name, array in model_input.volumes.items()}
-        return network(volumes, batch(model_input.roi), batch(weights))

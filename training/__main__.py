@@ -118,8 +118,10 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def _study(options: argparse.Namespace) -> Study:
+    import torch
+
+    from REACTKDLib.backends import choose_device
     from REACTKDLib.errors import OptionError
-    from REACTKDLib.infer import choose_device
 
     from .engine import join_processes
     from .study import Study
@@ -135,7 +137,7 @@ def _study(options: argparse.Namespace) -> Study:
         )
     join_processes()
     results = options.results or RESULTS / configuration.settings.name
-    device = choose_device(options.device)
+    device = torch.device(choose_device(options.device))
     return Study(configuration, options.work, results, device, options.workers)
 
 

@@ -1,10 +1,10 @@
 """The student of a model package as an ONNX graph, from its weights alone.
 
-Written with the ``onnx`` package rather than exported by torch: no run needs torch then (its import
-takes longer than a case), any set of modalities has a graph of its own in milliseconds, and nothing
-that a program could execute lies on the disk. The graph says what :mod:`.student`, :mod:`.segresnet`
-and :mod:`.cbam3d` say, and must be changed with them; ``Testing/unit/test_onnx_student.py`` compares
-both over all shapes that a package can describe.
+Written with the ``onnx`` package rather than exported by torch: no run needs torch then (its
+import takes longer than a case), every set of modalities has a graph of its own in milliseconds,
+and nothing that a program could execute lies on the disk. The graph says what :mod:`.student`,
+:mod:`.segresnet` and :mod:`.cbam3d` say, and must be changed with them;
+``Testing/unit/test_onnx_student.py`` compares both over the shapes that a package can describe.
 """
 
 from __future__ import annotations
@@ -61,6 +61,24 @@ def student_graph(
     return _Graph(spec, weights).model(
         [name for name in spec.modality_names if name in modalities], notes or {}
     )
+
+
+def check_weights(spec: ModelSpec, weights: Mapping[str, np.ndarray]) -> None:
+    """Refuse weights that do not fit the network, whatever the modalities.
+
+    Raises
+    ------
+    EnvironmentProblem : as :func:`student_graph`.
+    ModelPackageError : a tensor is missing, has another shape, or is none of the network's.
+    """
+    graph = student_graph(spec, weights, spec.modality_names)
+    used = {tensor.name for tensor in graph.graph.initializer}
+    unused = [n for n in weights if n not in used and not n.endswith(".num_batches_tracked")]
+    if unused:
+        raise ModelPackageError(
+            f"{spec.name}: the weights do not fit the network: it has no {', '.join(unused[:3])}.",
+            "Download the package again.",
+        )
 
 
 class _Graph:
@@ -137,9 +155,7 @@ class _Graph:
         lowest = self._constant("lowest", np.float32(-np.inf))
         masked = self._add("Where", [outside, lowest, features])
         maximum = self._reduce("ReduceMax", masked, _SPACE)
-        summed = self._add(
-            "Add", [self._mlp(self._mean_within(features, roi)), self._mlp(maximum)]
-        )
+        summed = self._add("Add", [self._mlp(self._mean_within(features, roi)), self._mlp(maximum)])
         features = self._add("Mul", [features, self._add("Sigmoid", [summed])])
         summary = self._add(
             "Concat",
@@ -187,9 +203,7 @@ class _Graph:
         inputs = [values, self._weight(f"{name}.weight", (after, before, *kernel))]
         if bias:
             inputs.append(self._weight(f"{name}.bias", (after,)))
-        return self._add(
-            "Conv", inputs, kernel_shape=kernel, strides=stride, pads=_padding(kernel)
-        )
+        return self._add("Conv", inputs, kernel_shape=kernel, strides=stride, pads=_padding(kernel))
 
     def _norm(self, name: str, values: str, channels: int) -> str:
         parts = ("weight", "bias", "running_mean", "running_var")
