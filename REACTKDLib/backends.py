@@ -74,7 +74,7 @@ def check_device(name: str) -> None:
     if name not in DEVICES:
         raise OptionError(f"Unknown device {name!r}.", f"Choose one of {', '.join(DEVICES)}.")
     if name == "cuda":
-        _check_torch()
+        check_torch()
         import torch
 
         if not torch.cuda.is_available():
@@ -100,7 +100,7 @@ def check_backend(name: str, device: str = "auto") -> None:
             "Choose the backend 'torch', or the device 'cpu'.",
         )
     if name == "torch":
-        _check_torch()
+        check_torch()
     missing = _missing(name)
     if missing:
         raise EnvironmentProblem(
@@ -109,7 +109,13 @@ def check_backend(name: str, device: str = "auto") -> None:
         )
 
 
-def _check_torch() -> None:
+def check_torch() -> None:
+    """Refuse to go on without torch.
+
+    Raises
+    ------
+    EnvironmentProblem : it is not installed.
+    """
     if not _installed("torch"):
         raise EnvironmentProblem(
             "The Python package torch is not installed.", "Install it: pip install torch."
@@ -166,7 +172,7 @@ def backends_to_try(name: str, device: str) -> tuple[str, ...]:
         return (name,)
     fast = [b for b in _EXTRAS if device == "cpu" and not _missing(b)]
     if not fast:
-        _check_torch()
+        check_torch()
     return (*fast, *(["torch"] if _installed("torch") else []))
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``reactkd predict | info | demo | scene | report``.
+"""The command line: ``reactkd predict | info | demo | scene | report | export``.
 
 Exit codes: 0 done; 1 unexpected error; 2 wrong option; 3 unusable input; 4 unusable model package;
 5 output exists or cannot be written; 6 a library, device or download is not available;
@@ -127,6 +127,19 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("result", type=Path, help="result folder; with pictures if it has a scene")
     report.add_argument("--output", type=Path, required=True, help="new file, .html")
     report.add_argument("--overwrite", action="store_true", help="replace an earlier file")
+
+    export = commands.add_parser(
+        "export", parents=[common], help="write a model for other programs"
+    )
+    export.set_defaults(run=_export)
+    form = export.add_mutually_exclusive_group(required=True)
+    form.add_argument("--onnx", type=Path, metavar="FILE", help="an ONNX graph, .onnx")
+    form.add_argument("--monai-bundle", type=Path, metavar="DIR", help="a MONAI bundle")
+    export.add_argument("--model", help="model package: a folder, or the name of a shipped one")
+    export.add_argument(
+        "--modalities", metavar="SET", help="e.g. ct+pet_fdg; default: those that are required"
+    )
+    export.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     return parser
 
 
@@ -350,6 +363,20 @@ def _report(options: argparse.Namespace, log: _Log) -> None:
         overwrite=options.overwrite,
     )
     log.say(f"Report: {options.output}", output=str(options.output))
+
+
+def _export(options: argparse.Namespace, log: _Log) -> None:
+    from .export import choose_modalities, export_monai_bundle, export_onnx
+
+    package = _package(options.model)
+    modalities = choose_modalities(package, options.modalities)
+    if options.onnx is not None:
+        output = options.onnx
+        export_onnx(package, output, modalities, overwrite=options.overwrite)
+    else:
+        output = options.monai_bundle
+        export_monai_bundle(package, output, modalities, overwrite=options.overwrite)
+    log.say(f"{package.name} for {', '.join(modalities)}: {output}", output=str(output))
 
 
 def _modality_titles(case: CaseResult) -> dict[str, str]:

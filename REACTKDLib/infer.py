@@ -126,15 +126,12 @@ def _cuda_failed(error: RuntimeError) -> Notice:
 
 @functools.lru_cache(maxsize=4)
 def _load(path: Path, package_sha256: str, device: str, backend: str) -> Classifier:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     package = load_package(path)
     if package.package_sha256 != package_sha256:
         raise ModelPackageError(f"{package.name} changed while in use.", "Start again.")
+    tensors = _tensors(package)
+    state = _state(tensors)
     try:
-        tensors = load_file(package.weights_path)
-        state = {k: v for k, v in tensors.items() if not k.startswith(STATISTICS)}
         statistics = {
             key: FeatureStatistics(
                 mean=tensors[f"{STATISTICS}{key}/mean"].astype(np.float64),
@@ -142,11 +139,8 @@ def _load(path: Path, package_sha256: str, device: str, backend: str) -> Classif
             )
             for key in package.statistics
         }
-    except (KeyError, SafetensorError) as error:
-        raise ModelPackageError(
-            f"{package.name}: the weights do not fit the network: {error}.",
-            "Download the package again.",
-        ) from error
+    except KeyError as error:
+        raise _misfit(package, error) from error
     return Classifier(
         package=package,
         network=make_network(backend, package, state, device),
@@ -155,6 +149,37 @@ def _load(path: Path, package_sha256: str, device: str, backend: str) -> Classif
         head_bias=state["head.bias"].astype(np.float64),
         device=device,
         backend=backend,
+    )
+
+
+def load_state(package: ModelPackage) -> dict[str, np.ndarray]:
+    """The tensors of the network's state by name.
+
+    Raises
+    ------
+    ModelPackageError : the weights file cannot be read.
+    """
+    return _state(_tensors(package))
+
+
+def _state(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: v for name, v in tensors.items() if not name.startswith(STATISTICS)}
+
+
+def _tensors(package: ModelPackage) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(package.weights_path)
+    except SafetensorError as error:
+        raise _misfit(package, error) from error
+
+
+def _misfit(package: ModelPackage, error: Exception) -> ModelPackageError:
+    return ModelPackageError(
+        f"{package.name}: the weights do not fit the network: {error}.",
+        "Download the package again.",
     )
 
 
