@@ -200,6 +200,7 @@ def _metadata(package: ModelPackage, modalities: tuple[str, ...]) -> dict[str, A
         "required_packages_version": {
             "reactkd": __version__,
             "pytorch-ignite": "0.5",
+            "fire": "0.7",
             **library_versions(("SimpleITK", "scipy", "safetensors")),
         },
         "network_data_format": {
@@ -288,8 +289,8 @@ def _readme(package: ModelPackage, modalities: tuple[str, ...]) -> str:
 **{RESEARCH_USE}**
 
 Exported by REACTKD {__version__} for the modalities {", ".join(modalities)}. Network and
-preprocessing are REACTKD's (`{_PARTS}`): install REACTKD, pytorch-ignite and
- fire beside MONAI.
+preprocessing are REACTKD's (`{_PARTS}`): install REACTKD beside MONAI,
+with pytorch-ignite and fire, which MONAI needs to run bundles.
 
     python -m monai.bundle run --config_file configs/inference.json \\
         --meta_file configs/metadata.json --bundle_root . --dataset_dir FOLDER

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
-from .backends import Network, backends_to_try, choose_device, make_network
+from .backends import backends_to_try, choose_device
 from .errors import EnvironmentProblem, ModelPackageError
 from .geometry import Geometry
 from .model_package import ModelPackage, load_package, modality_set_key
+from .network_runs import Network, make_network
 from .normalise import ModelInput, feature_geometry, to_feature_grid
 from .types import Notice, frozen_mapping, read_only
 
@@ -94,22 +95,24 @@ def load_classifier(
         :func:`~.backends.check_backend`.
     """
     chosen = choose_device(device)
+    *earlier, last = backends_to_try(backend, chosen)
     notices: tuple[Notice, ...] = ()
-    candidates = backends_to_try(backend, chosen)
-    for candidate in candidates:
+    for candidate in earlier:
         try:
-            found = _load(package.path, package.package_sha256, chosen, candidate)
-            return replace(found, notices=notices) if notices else found
+            return _noting(_load(package.path, package.package_sha256, chosen, candidate), notices)
         except EnvironmentProblem as error:
-            if candidate == candidates[-1]:
-                raise
             notices += (_backend_failed(error),)
-        except RuntimeError as error:
-            if chosen == "cpu":
-                raise
-            on_cpu = load_classifier(package, "cpu", backend)
-            return replace(on_cpu, notices=(_cuda_failed(error), *on_cpu.notices))
-    raise AssertionError("no backend was tried")
+    try:
+        return _noting(_load(package.path, package.package_sha256, chosen, last), notices)
+    except RuntimeError as error:
+        if chosen == "cpu":
+            raise
+        return _noting(load_classifier(package, "cpu", backend), (_cuda_failed(error),))
+
+
+def _noting(classifier: Classifier, notices: tuple[Notice, ...]) -> Classifier:
+    """The classifier itself where there is nothing to tell."""
+    return replace(classifier, notices=notices + classifier.notices) if notices else classifier
 
 
 def _backend_failed(error: EnvironmentProblem) -> Notice:

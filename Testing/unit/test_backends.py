@@ -14,7 +14,7 @@ import pytest
 from phantoms import CT_GRID
 from simulated import BASE, with_signs
 
-from REACTKDLib import backends
+from REACTKDLib import backends, network_runs
 from REACTKDLib.backends import backends_to_try, check_backend, choose_device
 from REACTKDLib.errors import EnvironmentProblem, OptionError
 from REACTKDLib.infer import load_classifier, predict
@@ -142,13 +142,13 @@ def test_a_second_run_does_not_change_what_the_first_gave(fast, cases, random_pa
 def test_the_graph_is_compiled_once_for_each_set(fast, cases, random_package, monkeypatch):
     load_classifier.__globals__["_load"].cache_clear()
     compiled: list[int] = []
-    original = getattr(backends, f"_{fast}")
+    original = getattr(network_runs, f"_{fast}")
 
     def counted(graph: bytes):
         compiled.append(len(graph))
         return original(graph)
 
-    monkeypatch.setattr(backends, f"_{fast}", counted)
+    monkeypatch.setattr(network_runs, f"_{fast}", counted)
     for names in (("ct",), ("ct",), ("ct", "pet_fdg"), ("ct",)):
         by(fast, with_modalities(cases[0], names), random_package)
     assert len(compiled) == 2
@@ -181,6 +181,21 @@ sys.exit(code)
     assert provenance["backend"] == fast
     assert provenance["options"]["backend"] == fast
     assert fast in provenance["libraries"] and "torch" not in provenance["libraries"]
+
+
+def test_a_graph_that_cannot_be_compiled_says_what_to_do(
+    fast, ct_study, random_package, monkeypatch
+):
+    load_classifier.__globals__["_load"].cache_clear()
+
+    def broken(graph: bytes):
+        raise RuntimeError("no kernel for this processor")
+
+    monkeypatch.setattr(network_runs, f"_{fast}", broken)
+    with pytest.raises(EnvironmentProblem, match="no kernel for this processor") as caught:
+        by(fast, ct_study, random_package)
+    assert "'torch'" in caught.value.advice
+    load_classifier.__globals__["_load"].cache_clear()
 
 
 def only(*modules: str):
@@ -263,4 +278,4 @@ def test_a_machine_without_a_gpu_driver_does_not_import_torch_to_know(monkeypatc
 @pytest.mark.parametrize(("text", "threads"), [("2", 2), ("", None), ("0", None), ("2,1", None)])
 def test_threads_are_those_that_torch_would_take(text, threads, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", text)
-    assert backends._threads() == threads
+    assert network_runs._threads() == threads
