@@ -242,9 +242,13 @@ def test_a_broken_torch_ends_a_run_with_its_reason(widget, nodes, monkeypatch, t
     (tmp_path / "torch").mkdir()
     code = "raise OSError('c10 cannot be loaded')"
     (tmp_path / "torch" / "__init__.py").write_text(code, encoding="utf-8")
+    # As in Slicer, where nothing but torch could run the network.
+    code = "import sys; sys.modules['onnx'] = None"
+    (tmp_path / "sitecustomize.py").write_text(code, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     panel = widget.panel
     panel.runs.worker = WorkerProcess()
+    panel.parameters.model_package = ""  # the shipped one: its weights are read before torch is
     panel.parameters.ct, panel.parameters.segmentation = nodes.ct, nodes.segmentation
     panel.apply()
     wait_until(lambda: not panel.runs.busy, 300)
