@@ -94,9 +94,7 @@ def run_case(
     ------
     InputError : the study cannot be used (see the stages).
     ModelPackageError : the package's weights are not usable.
-    OptionError, EnvironmentProblem : a class, scheme, device or backend that does not exist; found
-        before
-        any work is done.
+    OptionError, EnvironmentProblem : as :func:`check_options`; found before any work is done.
     """
     check_options(options, package)
     return _run(

@@ -235,6 +235,8 @@ def test_a_broken_torch_ends_a_run_with_its_reason(widget, nodes, monkeypatch, t
     import slicer
     from REACTKDSlicer.worker_process import WorkerProcess
 
+    from REACTKDLib.model_package import load_package
+
     hu = slicer.util.arrayFromVolume(nodes.ct)
     hu[:] = 60 + 20 * np.sin(np.arange(hu.size)).reshape(hu.shape)  # like a liver
     hu[0] = -900
@@ -248,7 +250,7 @@ def test_a_broken_torch_ends_a_run_with_its_reason(widget, nodes, monkeypatch, t
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     panel = widget.panel
     panel.runs.worker = WorkerProcess()
-    panel.parameters.model_package = ""  # the shipped one: its weights are read before torch is
+    panel.parameters.model_package = str(load_package().path)  # its weights are read before torch
     panel.parameters.ct, panel.parameters.segmentation = nodes.ct, nodes.segmentation
     panel.apply()
     wait_until(lambda: not panel.runs.busy, 300)
