@@ -35,6 +35,7 @@ types: $(READY)
 
 bench: $(READY)
 	$(BIN)/python Testing/benchmarks/pipeline.py
+	$(BIN)/python Testing/benchmarks/backends.py
 	$(BIN)/python Testing/benchmarks/lowdose.py
 	$(HEADLESS) $(BIN)/python Testing/benchmarks/panel.py
 

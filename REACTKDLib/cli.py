@@ -1,4 +1,4 @@
-"""The command line: ``reactkd predict | info | demo | scene | report | dicom | push``.
+"""The command line: ``reactkd predict | info | demo | scene | report | dicom | push | export``.
 
 Exit codes: 0 done; 1 unexpected error; 2 wrong option; 3 unusable input; 4 unusable model package;
 5 output exists, cannot be written or was not stored by a PACS; 6 a library, device or download is
@@ -93,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--case-id", help="name of the case in the result")
     predict.add_argument("--model", help="model package: a folder, or the name of a shipped one")
     predict.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    predict.add_argument(
+        "--backend",
+        default="auto",
+        help="what runs the network: auto (on the CPU the fastest installed), torch, openvino or"
+        " onnxruntime",
+    )
     predict.add_argument("--scheme", default="anatomical", help="regions: anatomical or paper")
     predict.add_argument("--target", help="class to explain; default: the most probable")
     predict.add_argument("--overwrite", action="store_true", help="replace an earlier result")
@@ -128,6 +134,19 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--overwrite", action="store_true", help="replace an earlier file")
 
     add_dicom_commands(commands, common)
+
+    export = commands.add_parser(
+        "export", parents=[common], help="write a model for other programs"
+    )
+    export.set_defaults(run=_export)
+    form = export.add_mutually_exclusive_group(required=True)
+    form.add_argument("--onnx", type=Path, metavar="FILE", help="an ONNX graph, .onnx")
+    form.add_argument("--monai-bundle", type=Path, metavar="DIR", help="a MONAI bundle")
+    export.add_argument("--model", help="model package: a folder, or the name of a shipped one")
+    export.add_argument(
+        "--modalities", metavar="SET", help="e.g. ct+pet_fdg; default: those that are required"
+    )
+    export.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     return parser
 
 
@@ -228,7 +247,7 @@ def _predict(options: argparse.Namespace, log: _Log) -> None:
         files,
         package,
         options.output,
-        RunOptions(options.target, options.scheme, options.device),
+        RunOptions(options.target, options.scheme, options.device, options.backend),
         overwrite=options.overwrite,
         progress=log.progress,
         pseudonyms=pseudonyms,
@@ -378,6 +397,20 @@ def _report(options: argparse.Namespace, log: _Log) -> None:
         overwrite=options.overwrite,
     )
     log.say(f"Report: {options.output}", output=str(options.output))
+
+
+def _export(options: argparse.Namespace, log: _Log) -> None:
+    from .export import choose_modalities, export_monai_bundle, export_onnx
+
+    package = _package(options.model)
+    modalities = choose_modalities(package, options.modalities)
+    if options.onnx is not None:
+        output = options.onnx
+        export_onnx(package, output, modalities, overwrite=options.overwrite)
+    else:
+        output = options.monai_bundle
+        export_monai_bundle(package, output, modalities, overwrite=options.overwrite)
+    log.say(f"{package.name} for {', '.join(modalities)}: {output}", output=str(output))
 
 
 def _modality_titles(case: CaseResult) -> dict[str, str]:

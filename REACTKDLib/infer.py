@@ -1,4 +1,4 @@
-"""One forward pass of the student, on any device."""
+"""One forward pass of the student, on any device and backend."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import softmax
 
-from .errors import EnvironmentProblem, ModelPackageError, OptionError
+from .backends import backends_to_try, broken_cuda, choose_device
+from .errors import EnvironmentProblem, ModelPackageError
 from .geometry import Geometry
 from .model_package import ModelPackage, load_package, modality_set_key
+from .network_runs import Network, make_network
 from .normalise import ModelInput, feature_geometry, to_feature_grid
 from .types import Notice, frozen_mapping, read_only
-
-if TYPE_CHECKING:
-    import torch
-
-    from .networks.student import Student, StudentOutput
-
-DEVICES = ("auto", "cpu", "cuda")
 
 #: Prefix of the tensors in a weights file that describe training features: <prefix><set>/mean, /sd.
 STATISTICS = "statistics/"
@@ -39,13 +34,17 @@ class FeatureStatistics:
 class Classifier:
     """A network in memory with what its package says about its training features.
 
-    ``notices`` tell of a device that was to be used and failed.
+    ``head_weight`` (classes, channels) and ``head_bias`` (classes,) are its last layer, float64;
+    ``notices`` tell of a device or backend that was to be used and failed.
     """
 
     package: ModelPackage
-    network: Student
+    network: Network
     statistics: Mapping[str, FeatureStatistics]
-    device: torch.device
+    head_weight: np.ndarray
+    head_bias: np.ndarray
+    device: str
+    backend: str
     notices: tuple[Notice, ...] = ()
 
 
@@ -72,6 +71,7 @@ class Prediction:
     distance: float
     modalities: tuple[str, ...]
     device: str
+    backend: str
     notices: tuple[Notice, ...] = ()
 
     def __post_init__(self) -> None:
@@ -79,85 +79,46 @@ class Prediction:
             object.__setattr__(self, name, read_only(getattr(self, name)))
 
 
-def check_device(name: str) -> None:
-    """Refuse a device that does not exist. Only "cuda" needs torch for that.
+def load_classifier(
+    package: ModelPackage, device: str = "auto", backend: str = "auto"
+) -> Classifier:
+    """The network of a package, ready on ``device``; loaded once per package, device and backend.
 
-    Raises
-    ------
-    OptionError : not one of ``DEVICES``.
-    EnvironmentProblem : CUDA was asked for and torch has none.
-    """
-    if name not in DEVICES:
-        raise OptionError(f"Unknown device {name!r}.", f"Choose one of {', '.join(DEVICES)}.")
-    if name == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise EnvironmentProblem(
-                f"torch {torch.__version__} finds no CUDA device.",
-                "Choose the device 'cpu' or 'auto'.",
-            )
-
-
-def cuda_problem() -> str:
-    """Why torch cannot use CUDA; empty where it can."""
-    import torch
-
-    if torch.cuda.is_available():
-        return ""
-    try:
-        torch.cuda.init()
-    except (AssertionError, RuntimeError) as error:  # a build without CUDA asserts
-        return str(error).splitlines()[0].rstrip(".")
-    return "torch finds no CUDA device"
-
-
-def _broken_cuda() -> str:
-    """Why CUDA cannot be used where it was to be expected: a build for CUDA beside a driver that
-    fails. A computer without a driver has no GPU to use; its default build is for CUDA all the
-    same."""
-    import torch
-
-    problem = "" if torch.version.cuda is None else cuda_problem()
-    return "" if "no NVIDIA driver" in problem else problem
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` is CUDA where torch has it, else the CPU.
-
-    Raises
-    ------
-    OptionError, EnvironmentProblem : as :func:`check_device`.
-    """
-    import torch
-
-    check_device(name)
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def load_classifier(package: ModelPackage, device: str = "auto") -> Classifier:
-    """The network of a package, ready on ``device``; loaded once per package and device.
-
-    A CUDA device that fails to take the network is answered by the CPU, with a notice; the next
-    call tries it again. So is a broken driver, for ``auto``.
+    A CUDA device that fails to take the network is answered by the CPU, and a library that "auto"
+    chose and that cannot be used by the next one, with a notice; the next call tries it again. A
+    broken CUDA driver is told of too, where "auto" goes without it.
 
     Raises
     ------
     ModelPackageError : the weights do not fit the network that the package describes, or the
         package on the disk is no longer the given one.
-    OptionError, EnvironmentProblem : as :func:`check_device`.
+    OptionError, EnvironmentProblem : as :func:`~.backends.check_device` and
+        :func:`~.backends.check_backend`.
     """
     chosen = choose_device(device)
+    *earlier, last = backends_to_try(backend, chosen)
+    problem = broken_cuda() if device == "auto" and chosen == "cpu" else ""
+    notices: tuple[Notice, ...] = (cuda_failed(problem),) if problem else ()
+    for candidate in earlier:
+        try:
+            return _noting(_load(package.path, package.package_sha256, chosen, candidate), notices)
+        except EnvironmentProblem as error:
+            notices += (_backend_failed(error),)
     try:
-        loaded = _load(package.path, package.package_sha256, str(chosen))
+        return _noting(_load(package.path, package.package_sha256, chosen, last), notices)
     except RuntimeError as error:
-        if chosen.type == "cpu":
+        if chosen == "cpu":
             raise
-        loaded = _load(package.path, package.package_sha256, "cpu")
-        return replace(loaded, notices=(cuda_failed(error),))
-    if device == "auto" and chosen.type == "cpu" and (problem := _broken_cuda()):
-        return replace(loaded, notices=(cuda_failed(problem),))
-    return loaded
+        return _noting(load_classifier(package, "cpu", backend), (cuda_failed(error),))
+
+
+def _noting(classifier: Classifier, notices: tuple[Notice, ...]) -> Classifier:
+    """The classifier itself where there is nothing to tell."""
+    return replace(classifier, notices=notices + classifier.notices) if notices else classifier
+
+
+def _backend_failed(error: EnvironmentProblem) -> Notice:
+    return Notice("backend_failed", "warning", f"{error.message} Another one was used.")
 
 
 def cuda_failed(reason: RuntimeError | str) -> Notice:
@@ -170,38 +131,62 @@ def cuda_failed(reason: RuntimeError | str) -> Notice:
 
 
 @functools.lru_cache(maxsize=4)
-def _load(path: Path, package_sha256: str, device: str) -> Classifier:
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from .networks.onednn import use_onednn
-    from .networks.student import Student
-
+def _load(path: Path, package_sha256: str, device: str, backend: str) -> Classifier:
     package = load_package(path)
     if package.package_sha256 != package_sha256:
         raise ModelPackageError(f"{package.name} changed while in use.", "Start again.")
-    with torch.random.fork_rng(devices=[]):  # random weights, replaced at once
-        network = Student(package.modality_names, len(package.classes), package.network)
+    tensors = _tensors(package)
+    state = _state(tensors)
     try:
-        tensors = load_file(package.weights_path)
-        state = {k: v for k, v in tensors.items() if not k.startswith(STATISTICS)}
-        network.load_state_dict(state)
         statistics = {
             key: FeatureStatistics(
-                mean=tensors[f"{STATISTICS}{key}/mean"].double().numpy(),
-                standard_deviation=tensors[f"{STATISTICS}{key}/sd"].double().numpy(),
+                mean=tensors[f"{STATISTICS}{key}/mean"].astype(np.float64),
+                standard_deviation=tensors[f"{STATISTICS}{key}/sd"].astype(np.float64),
             )
             for key in package.statistics
         }
-    except (KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelPackageError(
-            f"{package.name}: the weights do not fit the network: {error}.",
-            "Download the package again.",
-        ) from error
-    network.eval().requires_grad_(False).to(device)
-    use_onednn(network)
-    return Classifier(package, network, frozen_mapping(statistics), torch.device(device))
+    except KeyError as error:
+        raise _misfit(package, error) from error
+    return Classifier(
+        package=package,
+        network=make_network(backend, package, state, device),
+        statistics=frozen_mapping(statistics),
+        head_weight=state["head.weight"].astype(np.float64),
+        head_bias=state["head.bias"].astype(np.float64),
+        device=device,
+        backend=backend,
+    )
+
+
+def load_state(package: ModelPackage) -> dict[str, np.ndarray]:
+    """The tensors of the network's state by name.
+
+    Raises
+    ------
+    ModelPackageError : the weights file cannot be read.
+    """
+    return _state(_tensors(package))
+
+
+def _state(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: v for name, v in tensors.items() if not name.startswith(STATISTICS)}
+
+
+def _tensors(package: ModelPackage) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(package.weights_path)
+    except SafetensorError as error:
+        raise _misfit(package, error) from error
+
+
+def _misfit(package: ModelPackage, error: Exception) -> ModelPackageError:
+    return ModelPackageError(
+        f"{package.name}: the weights do not fit the network: {error}.",
+        "Download the package again.",
+    )
 
 
 def predict(classifier: Classifier, model_input: ModelInput) -> Prediction:
@@ -214,8 +199,6 @@ def predict(classifier: Classifier, model_input: ModelInput) -> Prediction:
     ------
     ModelPackageError : the package has no statistics for this set of modalities.
     """
-    import torch
-
     package = classifier.package
     modalities = tuple(name for name in package.modality_names if name in model_input.volumes)
     key = modality_set_key(modalities)
@@ -229,43 +212,29 @@ def predict(classifier: Classifier, model_input: ModelInput) -> Prediction:
     weights = weights / weights.sum()
     notices = classifier.notices
     try:
-        output = _forward(classifier.network, model_input, weights, classifier.device)
+        output = classifier.network(model_input.volumes, model_input.roi, weights)
     except RuntimeError as error:
-        if classifier.device.type == "cpu":
+        if classifier.device == "cpu":
             raise
         notices = (cuda_failed(error),)
-        classifier = load_classifier(package, "cpu")
-        output = _forward(classifier.network, model_input, weights, classifier.device)
-    logits = output.logits[0].double().cpu()
+        classifier = load_classifier(package, "cpu", classifier.backend)
+        output = classifier.network(model_input.volumes, model_input.roi, weights)
+    logits = output.logits.astype(np.float64)
     statistics = classifier.statistics[key]
-    pooled = output.pooled[0].double().cpu().numpy()
-    z_scores = (pooled - statistics.mean) / statistics.standard_deviation
-    head = classifier.network.head
+    z_scores = (output.pooled - statistics.mean) / statistics.standard_deviation
     return Prediction(
-        logits=logits.numpy(),
-        probabilities=torch.softmax(logits / package.statistics[key].temperature, dim=0).numpy(),
-        features=output.features[0].cpu().numpy(),
-        attention=output.attention[0, 0].cpu().numpy(),
+        logits=logits,
+        probabilities=softmax(logits / package.statistics[key].temperature),
+        features=output.features,
+        attention=output.attention,
         weights=weights,
         geometry=feature_geometry(model_input.geometry, stride),
-        head_weight=head.weight.double().cpu().numpy(),
-        head_bias=head.bias.double().cpu().numpy(),
+        head_weight=classifier.head_weight,
+        head_bias=classifier.head_bias,
         reference=statistics.mean,
         distance=float(np.sqrt(np.mean(z_scores**2))),
         modalities=modalities,
-        device=str(classifier.device),
+        device=classifier.device,
+        backend=classifier.backend,
         notices=notices,
     )
-
-
-def _forward(
-    network: Student, model_input: ModelInput, weights: np.ndarray, device: torch.device
-) -> StudentOutput:
-    import torch
-
-    def batch(array: np.ndarray) -> torch.Tensor:
-        return torch.tensor(array, dtype=torch.float32, device=device)[None, None]
-
-    with torch.inference_mode():
-        volumes = {name: batch(array) for name, array in model_input.volumes.items()}
-        return network(volumes, batch(model_input.roi), batch(weights))

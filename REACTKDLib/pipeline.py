@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__
+from .backends import check_backend, check_device, library_versions
 from .checks import (
     check_ct,
     check_modalities,
@@ -25,7 +25,7 @@ from .checks import (
 )
 from .deidentify import Pseudonyms, deidentified_case
 from .explain import check_target, choose_target, explain
-from .infer import Classifier, Prediction, check_device, load_classifier, predict
+from .infer import Classifier, Prediction, load_classifier, predict
 from .model_package import ModelPackage
 from .normalise import normalise
 from .read import StudyFiles, read_study
@@ -48,16 +48,18 @@ STAGES = {
     "explanation": 0.6,
 }
 
-_LIBRARIES = ("numpy", "scipy", "SimpleITK", "torch", "safetensors")
+_LIBRARIES = ("numpy", "scipy", "SimpleITK", "safetensors")
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """``target`` class to explain (None: the most probable), region ``scheme``, ``device``."""
+    """``target`` class to explain (None: the most probable), region ``scheme``, ``device`` and
+    ``backend`` (see :mod:`REACTKDLib.backends`)."""
 
     target: str | None = None
     scheme: str = "anatomical"
     device: str = "auto"
+    backend: str = "auto"
 
 
 def check_options(options: RunOptions, package: ModelPackage) -> None:
@@ -65,11 +67,12 @@ def check_options(options: RunOptions, package: ModelPackage) -> None:
 
     Raises
     ------
-    OptionError : a class that the package does not have, an unknown scheme or device.
-    EnvironmentProblem : CUDA was asked for and torch has none.
+    OptionError : a class that the package does not have, an unknown scheme, device or backend.
+    EnvironmentProblem : CUDA was asked for and torch has none; a backend that is not installed.
     """
     check_target(options.target, package)
     check_scheme(options.scheme)
+    check_backend(options.backend, options.device)
     check_device(options.device)
 
 
@@ -92,12 +95,16 @@ def run_case(
     ------
     InputError : the study cannot be used (see the stages).
     ModelPackageError : the package's weights are not usable.
-    OptionError, EnvironmentProblem : a class, scheme or device that does not exist; found before
-        any work is done.
+    OptionError, EnvironmentProblem : as :func:`check_options`; found before any work is done.
     """
     check_options(options, package)
     return _run(
-        study, package, options, progress, lambda: load_classifier(package, options.device), like
+        study,
+        package,
+        options,
+        progress,
+        lambda: load_classifier(package, options.device, options.backend),
+        like,
     )
 
 
@@ -203,14 +210,23 @@ def run_files(
     check_options(options, package)
     progress("reading", 0.0)
     with ThreadPoolExecutor(1) as background:
-        # Importing torch takes longer than reading a CT; the stage "model" waits for it.
-        classifier = background.submit(load_classifier, package, options.device)
+        # Importing torch takes longer than reading a CT, compiling a graph not much less; the stage
+        # "model" waits for it.
+        classifier = background.submit(_ready_classifier, package, options, ("ct", *files.pet))
         study = read_study(files, package.role_rules)
         case = _run(study, package, options, progress, classifier.result)
     if pseudonyms is not None:
         case = deidentified_case(case, pseudonyms)
     write_result(case, output, overwrite=overwrite)
     return case
+
+
+def _ready_classifier(
+    package: ModelPackage, options: RunOptions, modalities: tuple[str, ...]
+) -> Classifier:
+    classifier = load_classifier(package, options.device, options.backend)
+    classifier.network.prepare(modalities)
+    return classifier
 
 
 def _on_ct(regions: Regions, roi: Roi, study: Study) -> Volume:
@@ -241,11 +257,16 @@ def _provenance(
             {"label": s.label, "name": s.name, "role": s.role} for s in study.segmentation.segments
         ],
         "modalities": list(prediction.modalities),
-        "options": {"scheme": options.scheme, "target": options.target, "device": options.device},
+        "options": {
+            "scheme": options.scheme,
+            "target": options.target,
+            "device": options.device,
+            "backend": options.backend,
+        },
         "device": prediction.device,
-        "backend": "torch",
+        "backend": prediction.backend,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        "libraries": library_versions((*_LIBRARIES, prediction.backend)),
         "stage_seconds": {name: round(value, 4) for name, value in seconds.items()},
     }

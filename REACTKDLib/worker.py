@@ -117,8 +117,9 @@ def _answer(request: dict[str, Any], answers: IO[str]) -> None:
 
 def _run(job: Job, progress: Any) -> CaseResult:
     # Heavy imports, after the process has said that it is there.
+    from .backends import cuda_problem
     from .exchange import receive_case, receive_study, send_case
-    from .infer import cuda_failed, cuda_problem
+    from .infer import cuda_failed
     from .model_package import load_package
     from .pipeline import RunOptions, run_case
     from .types import WhatIf

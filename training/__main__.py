@@ -118,8 +118,10 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def _study(options: argparse.Namespace) -> Study:
+    import torch
+
+    from REACTKDLib.backends import choose_device
     from REACTKDLib.errors import OptionError
-    from REACTKDLib.infer import choose_device
 
     from .processes import join_processes
     from .study import Study
@@ -134,7 +136,7 @@ def _study(options: argparse.Namespace) -> Study:
             f"Choose from {list(configuration.settings.seeds)}.",
         )
     results = options.results or RESULTS / configuration.settings.name
-    device = join_processes(choose_device(options.device))
+    device = join_processes(torch.device(choose_device(options.device)))
     return Study(configuration, options.work, results, device, options.workers)
 
 

@@ -82,9 +82,11 @@ def simulate_low_dose(
     if seed < 0:
         raise OptionError(f"The seed is {seed}.", "Give 0 or more.")
     _check_values(ct.array)
-    from ..infer import choose_device
+    import torch
 
-    chosen = choose_device(device)
+    from ..backends import choose_device
+
+    chosen = torch.device(choose_device(device))
     axis, spacing = _slices(ct)
     slices = np.moveaxis(ct.array, axis, 0)
     shape = (slices.shape[1], slices.shape[2])

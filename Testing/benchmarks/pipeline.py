@@ -122,7 +122,7 @@ def run_peer(folder: Path, repeats: int) -> dict:
 
     times, stages = [], {}
     load_classifier.__globals__["_load"].cache_clear()
-    student = load_classifier(package, "cpu").network
+    student = load_classifier(package, "cpu", "torch").network.student
     # GradCAM needs gradients at the feature map, not at the weights; this costs the peer nothing.
     network = CtOnly(student.requires_grad_(True))
     cam = GradCAM(network, target_layers="fused", postprocessing=lambda x: x)

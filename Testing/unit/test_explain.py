@@ -357,6 +357,7 @@ def explained(
         distance=0.0,
         modalities=("ct",),
         device="cpu",
+        backend="torch",
     )
     labels = np.ones(cells.array_shape, np.uint8)
     roi = Roi((0, 0, 0), cells, labels, grid)

@@ -14,8 +14,9 @@ from random_models import altered_copy, random_student
 from safetensors.numpy import load_file, save_file
 from scipy.special import softmax
 
+from REACTKDLib.backends import choose_device
 from REACTKDLib.errors import EnvironmentProblem, ModelPackageError, OptionError
-from REACTKDLib.infer import Classifier, choose_device, load_classifier, predict
+from REACTKDLib.infer import Classifier, load_classifier, predict
 from REACTKDLib.model_package import METADATA, WEIGHTS, load_package, write_checksums
 from REACTKDLib.networks.onednn import use_onednn
 from REACTKDLib.normalise import ModelInput, normalise, to_feature_grid
@@ -45,7 +46,7 @@ def test_the_prediction_is_that_of_the_network_in_plain_torch(model_input, rando
     with torch.inference_mode():
         expected = network(volumes, roi, weights)
 
-    prediction = predict(load_classifier(random_package, "cpu"), model_input)
+    prediction = predict(load_classifier(random_package, "cpu", "torch"), model_input)
     assert np.allclose(prediction.logits, expected.logits[0], atol=1e-3)
     assert np.allclose(prediction.features, expected.features[0], atol=2e-4)
     assert np.allclose(prediction.attention, expected.attention[0, 0], atol=1e-5)
@@ -57,13 +58,13 @@ def test_the_prediction_is_that_of_the_network_in_plain_torch(model_input, rando
 
 
 def test_the_head_and_the_weighted_map_give_the_logits(model_input, random_package):
-    p = predict(load_classifier(random_package, "cpu"), model_input)
+    p = predict(load_classifier(random_package, "cpu", "torch"), model_input)
     pooled = (p.features * p.weights).sum(axis=(1, 2, 3))
     assert np.allclose(p.head_weight @ pooled + p.head_bias, p.logits, atol=1e-4)
 
 
 def test_distance_is_the_root_mean_square_z_score(model_input, random_package):
-    p = predict(load_classifier(random_package, "cpu"), model_input)
+    p = predict(load_classifier(random_package, "cpu", "torch"), model_input)
     tensors = load_file(random_package.weights_path)
     key = "statistics/ct+pet_acetate+pet_fdg"
     pooled = (p.features * p.weights).sum(axis=(1, 2, 3))
@@ -84,17 +85,17 @@ def test_onednn_gives_torchs_result(model_input, random_package):
 
 
 def test_the_network_is_loaded_once(random_package):
-    first = load_classifier(random_package, "cpu")
-    again = load_classifier(load_package(random_package.path), "cpu")
+    first = load_classifier(random_package, "cpu", "torch")
+    again = load_classifier(load_package(random_package.path), "cpu", "torch")
     assert again is first
-    assert not any(p.requires_grad for p in first.network.parameters())
-    assert not first.network.training
+    assert not any(p.requires_grad for p in first.network.student.parameters())
+    assert not first.network.student.training
 
 
 def test_loading_leaves_torchs_generator_alone(random_package, tmp_path):
     package = load_package(altered_copy(random_package, tmp_path / "copy"))  # not cached yet
     before = torch.get_rng_state()
-    load_classifier(package, "cpu")
+    load_classifier(package, "cpu", "torch")
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -136,15 +137,23 @@ def drop_statistics(tensors: dict[str, np.ndarray]) -> None:
     del tensors["statistics/ct/mean"]
 
 
-@pytest.mark.parametrize("change", [drop_bias, widen_head, drop_statistics])
-def test_weights_that_do_not_fit_the_network_are_refused(change, random_package, tmp_path):
+def add_a_layer(tensors: dict[str, np.ndarray]) -> None:
+    tensors["another.weight"] = np.zeros(3, np.float32)
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino", "onnxruntime"])
+@pytest.mark.parametrize("change", [drop_bias, widen_head, drop_statistics, add_a_layer])
+def test_weights_that_do_not_fit_the_network_are_refused(change, backend, random_package, tmp_path):
+    if backend != "torch":
+        pytest.importorskip(backend)
+        pytest.importorskip("onnx")
     folder = altered_copy(random_package, tmp_path / "copy")
     tensors = load_file(folder / WEIGHTS)
     change(tensors)
     save_file(tensors, folder / WEIGHTS)
     write_checksums(folder)
     with pytest.raises(ModelPackageError, match="do not fit the network"):
-        load_classifier(load_package(folder), "cpu")
+        load_classifier(load_package(folder), "cpu", backend)
 
 
 def test_modalities_without_calibration_are_refused_with_the_sets_known(
@@ -169,9 +178,9 @@ def test_an_unknown_device_is_refused():
 
 
 def test_devices():
-    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("cpu") == "cpu"
     expected = "cuda" if torch.cuda.is_available() else "cpu"
-    assert choose_device("auto") == torch.device(expected)
+    assert choose_device("auto") == expected
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
@@ -192,20 +201,19 @@ class _FailingNetwork:
 
 
 def failing_classifier(random_package, device: str) -> Classifier:
-    good = load_classifier(random_package, "cpu")
-    return dataclasses.replace(good, network=_FailingNetwork(), device=torch.device(device))
+    good = load_classifier(random_package, "cpu", "torch")
+    return dataclasses.replace(good, network=_FailingNetwork(), device=device)
 
 
 def test_a_device_that_fails_is_answered_by_the_cpu_with_a_notice(model_input, random_package):
-    # The device "meta" takes tensors on every machine and, like CUDA, is not the CPU.
-    failing = failing_classifier(random_package, "meta")
+    failing = failing_classifier(random_package, "cuda")
     prediction = predict(failing, model_input)
     assert failing.network.calls == 1
     assert prediction.device == "cpu"
     assert [(n.code, n.severity) for n in prediction.notices] == [("cuda_failed", "warning")]
     assert "CUDA out of memory." in prediction.notices[0].text
     assert "TiB" not in prediction.notices[0].text
-    expected = predict(load_classifier(random_package, "cpu"), model_input)
+    expected = predict(load_classifier(random_package, "cpu", "torch"), model_input)
     assert np.array_equal(prediction.logits, expected.logits)
 
 
@@ -224,16 +232,16 @@ def test_a_device_that_cannot_take_the_network_is_answered_by_the_cpu_with_a_not
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.nn.Module, "to", full)
-    classifier = load_classifier(package, name)
-    assert classifier.device == torch.device("cpu")
+    classifier = load_classifier(package, name, "torch")
+    assert classifier.device == "cpu"
     prediction = predict(classifier, model_input)
     assert prediction.device == "cpu"
     assert [(n.code, n.severity) for n in prediction.notices] == [("cuda_failed", "warning")]
     assert "CUDA out of memory." in prediction.notices[0].text
     # A full device may have room later; the CPU's network is kept and has nothing to tell.
-    load_classifier(package, name)
+    load_classifier(package, name, "torch")
     assert moved_to == ["cuda", "cpu", "cuda"]
-    assert load_classifier(package, "cpu").notices == ()
+    assert load_classifier(package, "cpu", "torch").notices == ()
 
 
 @pytest.mark.parametrize(
@@ -253,7 +261,7 @@ def test_auto_tells_of_a_broken_driver(build, problem, told, random_package, mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "init", init)
     classifier = load_classifier(random_package, "auto")
-    assert classifier.device == torch.device("cpu")
+    assert classifier.device == "cpu"
     assert [n.code for n in classifier.notices] == ["cuda_failed"] * told
     assert all(problem.rstrip(".") in n.text for n in classifier.notices)
     assert load_classifier(random_package, "cpu").notices == ()
@@ -266,7 +274,7 @@ def test_a_failure_of_the_cpu_is_not_hidden(model_input, random_package):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_cuda_gives_the_cpus_answer(model_input, random_package):
-    cpu = predict(load_classifier(random_package, "cpu"), model_input)
+    cpu = predict(load_classifier(random_package, "cpu", "torch"), model_input)
     cuda = predict(load_classifier(random_package, "cuda"), model_input)
     assert cuda.device.startswith("cuda")
     assert np.allclose(cuda.probabilities, cpu.probabilities, atol=1e-3)

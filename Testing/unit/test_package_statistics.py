@@ -110,9 +110,9 @@ def test_a_package_is_written_and_read_back(tmp_path):
     assert again.statistics["ct"] == ModalitySetStatistics(1.7, 4.5)
     assert (again.version, again.card) == ("1.2.3", "# Card\n")
     assert not any(p.suffix in (".pt", ".pkl", ".bin") for p in again.path.rglob("*"))
-    classifier = load_classifier(again, "cpu")
+    classifier = load_classifier(again, "cpu", "torch")
     for name, tensor in student.state_dict().items():
-        assert torch.equal(classifier.network.state_dict()[name], tensor)
+        assert torch.equal(classifier.network.student.state_dict()[name], tensor)
     assert np.array_equal(classifier.statistics["ct"].mean, mean)
     assert np.array_equal(classifier.statistics["ct"].standard_deviation, spread)
     assert load_file(again.weights_path)["statistics/ct/mean"].dtype == np.float64

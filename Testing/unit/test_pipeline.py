@@ -154,8 +154,13 @@ def test_an_output_that_exists_is_found_before_any_work(phantom_files, random_pa
 
 @pytest.mark.parametrize(
     "options",
-    [RunOptions(target="benign"), RunOptions(scheme="couinaud"), RunOptions(device="tpu")],
-    ids=["target", "scheme", "device"],
+    [
+        RunOptions(target="benign"),
+        RunOptions(scheme="couinaud"),
+        RunOptions(device="tpu"),
+        RunOptions(backend="tpu"),
+    ],
+    ids=["target", "scheme", "device", "backend"],
 )
 def test_an_option_that_does_not_exist_is_found_before_any_work(
     options, ct_study, random_package, tmp_path

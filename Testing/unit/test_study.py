@@ -252,8 +252,8 @@ def test_the_student_is_exported_as_a_package(smoke, tmp_path):
     statistics = loaded.statistics["ct"]
     assert statistics.prediction_set_coverage == 0.9
     assert 0 <= statistics.prediction_set_limit <= 1
-    classifier = load_classifier(loaded, "cpu")
+    network = load_classifier(loaded, "cpu", "torch").network
     study = Study(read_study(arguments[1]), Path(arguments[3]), smoke[1], torch.device("cpu"))
     student = study.trained(choose(study, "REACT-KD").unit)
-    ours, theirs = classifier.network.state_dict(), student.state_dict()
+    ours, theirs = network.student.state_dict(), student.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
