@@ -108,6 +108,11 @@ def image_suffix(path: Path) -> str:
     )
 
 
+def is_image_name(path: Path) -> bool:
+    """Whether a file name has the suffix of an image format."""
+    return path.name.lower().endswith(tuple(_FORMATS))
+
+
 def require_exists(path: Path, what: str) -> None:
     """Raises InputError when there is nothing at ``path``."""
     if not path.exists():
