@@ -41,6 +41,22 @@ _MULTIFRAME_WORD = "1.2.840.10008.5.1.4.1.1.7.3"
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 
+def meta_uid(path: Path, element: bytes) -> str | None:
+    """A UID (0002,00xx) of the file meta header, which is never compressed; None if cut off."""
+    with open(path, "rb") as file:
+        head = file.read(1024)
+    at = head.find(b"\x02\x00" + element + b"\x00UI") + 8
+    length = int.from_bytes(head[at - 2 : at], "little")
+    value = head[at : at + length]
+    complete = at > 8 and 0 < length == len(value)
+    return value.rstrip(b" \0").decode("ascii", errors="replace") if complete else None
+
+
+def media_storage_class(path: Path) -> str | None:
+    """The SOP class in the file meta header; None if it is cut off."""
+    return meta_uid(path, b"\x02")
+
+
 def transfer_syntax_problem(uid: str) -> str | None:
     """Why pixel data in a transfer syntax cannot be read; None where it can."""
     if uid in (*_NATIVE, DEFLATED, _RLE, *_BY_GDCM):
@@ -127,11 +143,9 @@ def open_dataset(path: Path, what: str, *, pixels: bool = True) -> pydicom.Datas
     EnvironmentProblem : without pydicom.
     """
     pydicom = import_pydicom()
-    with reading(path, what), open(path, "rb") as file:
-        meta = pydicom.filereader.read_file_meta_info(path)
-        if str(meta.get("TransferSyntaxUID", "")) == DEFLATED:
-            return pydicom.dcmread(_inflated(path), stop_before_pixels=not pixels)
-        return pydicom.dcmread(file, stop_before_pixels=not pixels)
+    with reading(path, what):
+        deflated = meta_uid(path, b"\x10") == DEFLATED
+        return pydicom.dcmread(_inflated(path) if deflated else path, stop_before_pixels=not pixels)
 
 
 def _inflated(path: Path) -> io.BytesIO:

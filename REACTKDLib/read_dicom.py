@@ -177,7 +177,9 @@ def _tilt(what: str, offsets: np.ndarray, allowed: float, step: float) -> tuple[
             f" {offsets[-1, 2]:.1f} mm, {how}.",
             "Export the original CT images.",
         )
-    return float(shear[0]), float(shear[1])
+    # What is within the tolerance of a straight series is rounding of the positions.
+    i, j = np.where(np.abs(offsets[-1, :2]) <= allowed, 0.0, shear).tolist()
+    return i, j
 
 
 def _check_depths(what: str, depths: np.ndarray, names: Sequence[str]) -> None:

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from .dicom_dataset import transfer_syntax_problem
+from .dicom_dataset import media_storage_class, meta_uid, transfer_syntax_problem
 from .errors import InputError
 from .geometry import Geometry
 from .read_dicom_frames import ENHANCED_CT, Frame, list_frames
@@ -166,22 +164,6 @@ def dicom_files(folder: Path) -> list[Path]:
     return files
 
 
-def _meta_text(path: Path, element: bytes) -> str | None:
-    """A UID in the file meta header (it comes first, uncompressed); None if cut off."""
-    with open(path, "rb") as file:
-        head = file.read(1024)
-    at = head.find(b"\x02\x00" + element + b"\x00UI") + 8
-    length = int.from_bytes(head[at - 2 : at], "little")
-    value = head[at : at + length]
-    complete = at > 8 and 0 < length == len(value)
-    return value.rstrip(b" \0").decode("ascii", errors="replace") if complete else None
-
-
-def media_storage_class(path: Path) -> str | None:
-    """The SOP class in the file meta header; None if it is cut off."""
-    return _meta_text(path, b"\x02")
-
-
 def _read_slices(path: Path) -> tuple[Mapping[str, str], list[DicomSlice]] | None:
     """Tags and slices of one image file; None for a DICOM object that is no image.
 
@@ -197,7 +179,7 @@ def _read_slices(path: Path) -> tuple[Mapping[str, str], list[DicomSlice]] | Non
         return {name: tags.get(name, "") for name in _TAGS}, [
             DicomSlice(path, f.geometry, 1, sitk.sitkInt32, True, f.acquired, f) for f in frames
         ]
-    problem = transfer_syntax_problem(_meta_text(path, b"\x10") or "")
+    problem = transfer_syntax_problem(meta_uid(path, b"\x10") or "")
     if problem is not None and kind == CT_IMAGE:
         raise InputError(f"The DICOM file {path}: {problem}.", "Export it uncompressed.")
     reader = sitk.ImageFileReader()
@@ -257,8 +239,3 @@ def list_series(folder: Path) -> tuple[DicomSeries, ...]:
         for images in grouped.values()
     ]
     return tuple(sorted(series, key=lambda s: (s.number.zfill(12), s.uid)))
-
-
-def slice_normal(series: DicomSeries) -> np.ndarray:
-    """Unit normal of the first slice, LPS."""
-    return series.slices[0].geometry.direction_matrix[:, 2]

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .dicom_dataset import open_dataset, reading
+from .dicom_dataset import media_storage_class, open_dataset, reading
 from .errors import InputError
 from .geometry import Geometry
 from .read_dicom_contours import RTSTRUCT_CLASS, read_contours
-from .read_dicom_files import DicomSeries, dicom_files, media_storage_class
+from .read_dicom_files import DicomSeries, dicom_files
 from .read_dicom_seg import SEG_CLASSES, DicomStructure, read_seg
 from .read_image import is_image_name, require_exists
 

@@ -163,7 +163,7 @@ def read_segmentation(
         {label: s.meaning for label, s in zip(labels, structures, strict=True) if s.meaning},
     )
     _refuse_empty_roles(layers, structures, segments, rules)
-    if len(layers) == 1:
+    if len(layers) == 1 and layers[0].geometry == layers[0].frame:
         return Segmentation(layers[0].labels, layers[0].geometry, segments)
     grid = _common_grid(layers, paths[0])
     return Segmentation(_paint(layers, structures, segments, rules, grid), grid, segments)
