@@ -23,7 +23,7 @@ import numpy as np
 from .dicom_dataset import numbers, open_dataset, reading
 from .errors import InputError
 from .geometry import Geometry
-from .read_dicom_seg import DicomStructure
+from .read_dicom_seg import DicomStructure, coded_meaning
 from .read_image import check_size
 
 if TYPE_CHECKING:
@@ -85,9 +85,8 @@ def _meanings(dataset: pydicom.Dataset) -> dict[int, str]:
     """Coded meaning by region number."""
     meanings = {}
     for item in dataset.get("RTROIObservationsSequence") or ():
-        codes = item.get("RTROIIdentificationCodeSequence")
-        if codes:
-            text = str(codes[0].get("CodeMeaning") or "").strip()
+        text = coded_meaning(item.get("RTROIIdentificationCodeSequence"))
+        if text:
             meanings[int(item.ReferencedROINumber)] = text
     return meanings
 

@@ -6,6 +6,7 @@ may be left out of a SEG, so its slices are put together from the frames' positi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 
 SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 _WHAT = "a DICOM segmentation"
+#: Plain words for SNOMED CT codes (and their older SRT forms), whatever language the meaning is in.
+_WORDS_OF_CODES = {
+    **dict.fromkeys(("10200004", "T-62000"), "liver"),
+    **dict.fromkeys(("108369006", "M-8FFFF", "372087000", "86049000", "M-80003"), "tumor"),
+    **dict.fromkeys(("14799000", "M-80006", "128462008", "DF-00436"), "metastasis"),
+    **dict.fromkeys(("4147007", "M-03000"), "mass"),
+    **dict.fromkeys(("52988006", "M-01100"), "lesion"),
+}
 _TYPES = ("BINARY", "FRACTIONAL", "LABELMAP")
 
 #: A frame may lie this part of a slice step away from its slice, or be shifted in plane by it.
@@ -99,8 +108,7 @@ def _segments(path: Path, dataset: pydicom.Dataset) -> dict[int, tuple[str, str]
     """Label and coded meaning by segment number."""
     segments = {}
     for item in dataset.SegmentSequence:
-        types = item.get("SegmentedPropertyTypeCodeSequence") or ()
-        meaning = str(types[0].get("CodeMeaning", "") or "").strip() if types else ""
+        meaning = coded_meaning(item.get("SegmentedPropertyTypeCodeSequence"))
         segments[int(item.SegmentNumber)] = (str(item.get("SegmentLabel") or "").strip(), meaning)
     if not segments or len(segments) < len(dataset.SegmentSequence):
         raise ValueError("its segments have no numbers of their own")
@@ -112,6 +120,14 @@ def _segments(path: Path, dataset: pydicom.Dataset) -> dict[int, tuple[str, str]
             "Convert it with fewer segments.",
         )
     return segments
+
+
+def coded_meaning(codes: Sequence[pydicom.Dataset] | None) -> str:
+    """What the first of some codes means, in a plain word where the code is known here."""
+    if not codes:
+        return ""
+    word = _WORDS_OF_CODES.get(str(codes[0].get("CodeValue") or ""))
+    return word or str(codes[0].get("CodeMeaning") or "").strip()
 
 
 def _owner(dataset: pydicom.Dataset, item: pydicom.Dataset) -> int:
