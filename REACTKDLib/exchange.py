@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from .geometry import Geometry
-from .report import case_from_documents, graph_document, result_document
+from .report import graph_document, result_document
+from .result_records import case_from_documents
 from .typed_json import build
 from .types import (
     CaseResult,

@@ -154,9 +154,15 @@ def _load(path: Path, package_sha256: str, device: str) -> Classifier:
     package = load_package(path)
     if package.package_sha256 != package_sha256:
         raise ModelPackageError(f"{package.name} changed while in use.", "Start again.")
-    with torch.random.fork_rng(devices=[]):  # random weights, replaced at once
-        network = Student(package.modality_names, len(package.classes), package.network)
     try:
+        with torch.device("meta"):  # no memory: what would it need?
+            planned = Student(package.modality_names, len(package.classes), package.network)
+        count = sum(p.numel() for p in planned.parameters())
+        size = package.weights_path.stat().st_size
+        if count > size:  # a weight has at least a byte
+            raise ValueError(f"it has {count} weights, the file {size} bytes")
+        with torch.random.fork_rng(devices=[]):  # random weights, replaced at once
+            network = Student(package.modality_names, len(package.classes), package.network)
         tensors = load_file(package.weights_path)
         state = {k: v for k, v in tensors.items() if not k.startswith(STATISTICS)}
         network.load_state_dict(state)
@@ -167,7 +173,8 @@ def _load(path: Path, package_sha256: str, device: str) -> Classifier:
             )
             for key in package.statistics
         }
-    except (KeyError, RuntimeError, SafetensorError) as error:
+        _check_values(network, statistics)
+    except (KeyError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
         raise ModelPackageError(
             f"{package.name}: the weights do not fit the network: {error}.",
             "Download the package again.",
@@ -175,6 +182,18 @@ def _load(path: Path, package_sha256: str, device: str) -> Classifier:
     network.eval().requires_grad_(False).to(device)
     use_onednn(network)
     return Classifier(package, network, frozen_mapping(statistics), torch.device(device))
+
+
+def _check_values(network: Student, statistics: Mapping[str, FeatureStatistics]) -> None:
+    """Raises ValueError for weights or statistics that are not finite or of the wrong shape."""
+    if not all(bool(p.isfinite().all()) for p in network.parameters()):
+        raise ValueError("a weight is not finite")
+    for key, values in statistics.items():
+        for array in (values.mean, values.standard_deviation):
+            if array.shape != (network.head.in_features,) or not np.isfinite(array).all():
+                raise ValueError(f"the feature statistics of {key} have the shape {array.shape}")
+        if values.standard_deviation.min() <= 0:
+            raise ValueError(f"a standard deviation of {key} is not positive")
 
 
 def predict(classifier: Classifier, model_input: ModelInput) -> Prediction:
