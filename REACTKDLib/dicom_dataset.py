@@ -14,13 +14,13 @@ import math
 import tempfile
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .dicom_guard import DEFLATED, inflated, meta_length, transfer_syntax
 from .errors import EnvironmentProblem, InputError, ReactKDError
 from .read_image import check_size, itk_reason, quiet_itk
 
@@ -29,32 +29,13 @@ if TYPE_CHECKING:
 
 #: Transfer syntaxes (PS3.5 chapter 10, annex A) whose pixel data pydicom decodes with numpy alone.
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-DEFLATED = "1.2.840.10008.1.2.1.99"
 _RLE = "1.2.840.10008.1.2.5"
 #: JPEG baseline, extended, lossless (twice), JPEG-LS and JPEG 2000, each lossless and lossy: GDCM.
 _BY_GDCM = (
     *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91)),
 )  # fmt: skip
-#: A deflated file may not become larger than this: a small file could expand a thousandfold.
-_MAX_INFLATED = 1 << 30
 _MULTIFRAME_WORD = "1.2.840.10008.5.1.4.1.1.7.3"
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-
-
-def meta_uid(path: Path, element: bytes) -> str | None:
-    """A UID (0002,00xx) of the file meta header, which is never compressed; None if cut off."""
-    with open(path, "rb") as file:
-        head = file.read(1024)
-    at = head.find(b"\x02\x00" + element + b"\x00UI") + 8
-    length = int.from_bytes(head[at - 2 : at], "little")
-    value = head[at : at + length]
-    complete = at > 8 and 0 < length == len(value)
-    return value.rstrip(b" \0").decode("ascii", errors="replace") if complete else None
-
-
-def media_storage_class(path: Path) -> str | None:
-    """The SOP class in the file meta header; None if it is cut off."""
-    return meta_uid(path, b"\x02")
 
 
 def transfer_syntax_problem(uid: str) -> str | None:
@@ -139,32 +120,25 @@ def open_dataset(path: Path, what: str, *, pixels: bool = True) -> pydicom.Datas
 
     Raises
     ------
-    InputError : not there, no DICOM, damaged, inflating beyond 1 GiB.
+    InputError : not there, no DICOM, damaged, deflated and larger than 512 MiB.
     EnvironmentProblem : without pydicom.
     """
     pydicom = import_pydicom()
     with reading(path, what):
-        deflated = meta_uid(path, b"\x10") == DEFLATED
+        deflated = transfer_syntax(path) == DEFLATED
         return pydicom.dcmread(_inflated(path) if deflated else path, stop_before_pixels=not pixels)
 
 
 def _inflated(path: Path) -> io.BytesIO:
     """The file with its dataset inflated, as explicit VR little endian, within a bound."""
-    import pydicom
-
-    content = path.read_bytes()
-    meta = pydicom.filereader.read_file_meta_info(path)
-    start = 132 + 12 + int(meta.FileMetaInformationGroupLength)
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    data = inflater.decompress(content[start:], _MAX_INFLATED)
-    if inflater.unconsumed_tail or not inflater.eof:
-        raise InputError(
-            f"{path} is deflated and ends early, or is larger than {_MAX_INFLATED >> 20} MiB"
-            " inflated.",
-            "Export it in another transfer syntax.",
-        )
-    head = content[:start].replace(DEFLATED.encode(), b"1.2.840.10008.1.2.1\0\0\0", 1)
-    return io.BytesIO(head + data)
+    with open(path, "rb") as file:
+        head = file.read(meta_length(path))
+    content = io.BytesIO()
+    content.write(head.replace(DEFLATED.encode(), b"1.2.840.10008.1.2.1\0\0\0", 1))
+    for piece in inflated(path):
+        content.write(piece)
+    content.seek(0)
+    return content
 
 
 def functional_group(

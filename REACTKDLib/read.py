@@ -25,7 +25,14 @@ from .read_dicom_segmentation import (
     is_dicom_segmentation,
     segmentation_file,
 )
-from .read_image import MAX_VOXELS, files_of, read_geometry, read_image, require_exists
+from .read_image import (
+    MAX_VOXELS,
+    files_of,
+    read_geometry,
+    read_image,
+    require_exists,
+    within_memory,
+)
 from .read_segmentation import read_segmentation
 from .roles import RoleRule
 from .types import Notice, SeriesChoice, SourceFile, Study, Volume
@@ -86,6 +93,7 @@ def _as_volume(array: np.ndarray, geometry: Geometry, what: str, path: Path) -> 
     return Volume(array, geometry, what)
 
 
+@within_memory
 def read_volume(path: Path, what: str, *, max_voxels: int = MAX_VOXELS) -> Volume:
     """A scalar volume from an image file, int16 or float32; ``what`` names it ("CT", "PET").
 
@@ -133,6 +141,7 @@ def _chosen_series(
     return None
 
 
+@within_memory
 def _read_ct(path: Path, series: DicomSeries | None) -> tuple[Volume, tuple[str, ...]]:
     """The CT, and what was done to its slices."""
     if series is None:
@@ -141,6 +150,7 @@ def _read_ct(path: Path, series: DicomSeries | None) -> tuple[Volume, tuple[str,
     return _as_volume(array, grid.geometry, "CT", path), grid.notices
 
 
+@within_memory
 def _read_pet(
     path: Path, name: str, values: PetValues
 ) -> tuple[Volume, SeriesChoice | None, tuple[Path, ...] | None]:

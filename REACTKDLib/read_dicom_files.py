@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .dicom_dataset import media_storage_class, meta_uid, transfer_syntax_problem
+from .dicom_dataset import transfer_syntax_problem
+from .dicom_guard import has_too_many_items, media_storage_class, transfer_syntax
 from .errors import InputError
 from .geometry import Geometry
 from .read_dicom_frames import ENHANCED_CT, Frame, list_frames
@@ -21,6 +22,7 @@ MAX_FILES = 50_000
 
 _DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+PET_IMAGE = "1.2.840.10008.5.1.4.1.1.128"
 #: What is kept of the first file of a series: DICOM keyword, and tag as SimpleITK names it. Nothing
 #: that identifies a patient.
 _TAGS = {
@@ -179,9 +181,13 @@ def _read_slices(path: Path) -> tuple[Mapping[str, str], list[DicomSlice]] | Non
         return {name: tags.get(name, "") for name in _TAGS}, [
             DicomSlice(path, f.geometry, 1, sitk.sitkInt32, True, f.acquired, f) for f in frames
         ]
-    problem = transfer_syntax_problem(meta_uid(path, b"\x10") or "")
+    problem = transfer_syntax_problem(transfer_syntax(path))
     if problem is not None and kind == CT_IMAGE:
         raise InputError(f"The DICOM file {path}: {problem}.", "Export it uncompressed.")
+    if has_too_many_items(path):
+        if kind in (None, CT_IMAGE, PET_IMAGE):
+            raise damaged_slice(path, "it has more sequence items than any slice")
+        return None  # a large SEG, for instance, which is read elsewhere
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))

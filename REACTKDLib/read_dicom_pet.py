@@ -16,14 +16,13 @@ from .contrast_phase import dicom_time
 from .dicom_dataset import open_dataset, reading
 from .errors import InputError, OptionError
 from .read_dicom import SeriesGrid, read_series
-from .read_dicom_files import DicomSeries, list_series
+from .read_dicom_files import PET_IMAGE, DicomSeries, list_series
 from .suv import PetHeader, PetSlice, SuvFactors, check_slices, suv_factors
 from .types import SeriesChoice
 
 if TYPE_CHECKING:
     import pydicom
 
-PET_IMAGE = "1.2.840.10008.5.1.4.1.1.128"
 _WHAT = "a PET slice"
 _ANY_DAY = "20000101"
 #: Half-life by tracer, where one is certain, with tolerance: F-18. s

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .dicom_dataset import media_storage_class, open_dataset, reading
+from .dicom_dataset import open_dataset, reading
+from .dicom_guard import media_storage_class
 from .errors import InputError
 from .geometry import Geometry
 from .read_dicom_contours import RTSTRUCT_CLASS, read_contours

@@ -7,12 +7,13 @@ the voxels. Nothing here knows what the image shows.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -29,6 +30,9 @@ from .read_header import (
 
 if TYPE_CHECKING:
     import SimpleITK
+
+_Arguments = ParamSpec("_Arguments")
+_Value = TypeVar("_Value")
 
 MAX_VOXELS = 2_000_000_000
 
@@ -83,6 +87,22 @@ def quiet_itk() -> Iterator[None]:
             _QuietItk.inside -= 1
             if _QuietItk.inside == 0:
                 sitk.ProcessObject.SetGlobalWarningDisplay(_QuietItk.shown)
+
+
+def within_memory(read: Callable[_Arguments, _Value]) -> Callable[_Arguments, _Value]:
+    """``read``, whose first argument is what it reads; too little memory becomes an InputError."""
+
+    @functools.wraps(read)
+    def reading(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Value:
+        try:
+            return read(*arguments, **options)
+        except MemoryError as error:
+            raise InputError(
+                f"There is not enough memory to read {arguments[0]}.",
+                "Close other programs, or crop or resample the image.",
+            ) from error
+
+    return reading
 
 
 def itk_reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from .errors import InputError
 from .geometry import Geometry, resample_array
 from .read_dicom_segmentation import is_dicom_segmentation
-from .read_image import check_size
+from .read_image import check_size, within_memory
 from .roles import RoleRule, as_texts, assign_roles, names_other_structure, role_of_name
 from .segment_layers import (
     Layer,
@@ -103,6 +103,7 @@ def _refuse_empty_roles(
             )
 
 
+@within_memory
 def read_segmentation(
     paths: Sequence[Path],
     rules: Sequence[RoleRule],
