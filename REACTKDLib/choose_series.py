@@ -145,7 +145,7 @@ def _best(folder: Path, judged: list[JudgedSeries], good: list[JudgedSeries]) ->
     what = f"{best.phase}, slices every {best.grid.spacing_mm[2]:.2f} mm"
     why = f"{what}; preferred for: {', '.join(reasons)}" if reasons else f"the only one; {what}"
     return _verdict(judged, best, why,
-                    lambda j: f"{j.phase}; the chosen one has {against[id(j)][1]}")  # fmt: skip
+                    lambda j: f"{j.phase}; the chosen one is preferred for: {against[id(j)][1]}")  # fmt: skip
 
 
 def choose_series(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .contrast_phase import NOT_STATED, Phase, phases
+from .contrast_phase import NOT_STATED, TITLES, Phase, phases
 from .errors import InputError
 from .geometry import Geometry
 from .read_dicom import series_grid
@@ -126,7 +126,7 @@ CRITERIA = (
     Criterion(
         "phase: portal venous, late, contrast of unstated phase, arterial, unstated, native",
         lambda j: float(_PHASE_ORDER.index(j.phase.name)),
-        lambda j: str(j.phase),
+        lambda j: TITLES[j.phase.name],
     ),
     Criterion(
         "soft-tissue before sharp (lung, bone) kernel",

@@ -22,7 +22,6 @@ import numpy as np
 from .errors import InputError, OutputError
 from .geometry import image_from_array
 from .palette import region_colors
-from .read_image import read_image
 from .region_csv import write_region_csv
 from .result_records import case_from_documents
 from .types import RESEARCH_USE, CaseResult, PredictionSet, Volume
@@ -248,6 +247,8 @@ def read_result(folder: Path | str) -> CaseResult:
 
 
 def _read_image(path: Path, name: str, kind: type[np.generic]) -> Volume:
+    from .read_image import read_image  # late: the panel imports this module when Slicer starts
+
     try:
         image = read_image(path, name)
     except InputError as error:

@@ -24,7 +24,6 @@ from .types import (
     Region,
     RegionGraph,
     RegionShare,
-    Segment,
     Volume,
 )
 
@@ -87,6 +86,13 @@ class _InputRecord:
 
 
 @dataclass(frozen=True)
+class _SegmentRecord:
+    label: int
+    name: str
+    role: str | None
+
+
+@dataclass(frozen=True)
 class _ModelRecord:
     name: str | None = None
     version: str | None = None
@@ -100,7 +106,7 @@ class _ProvenanceRecord:
     reactkd_version: str = ""
     time_utc: str = ""
     inputs: tuple[_InputRecord, ...] = ()
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[_SegmentRecord, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     device: str | None = None
     libraries: Mapping[str, str] = field(default_factory=dict)
