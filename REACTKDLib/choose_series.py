@@ -144,8 +144,11 @@ def _best(folder: Path, judged: list[JudgedSeries], good: list[JudgedSeries]) ->
     reasons = list(dict.fromkeys(why for _, why in against.values()))
     what = f"{best.phase}, slices every {best.grid.spacing_mm[2]:.2f} mm"
     why = f"{what}; preferred for: {', '.join(reasons)}" if reasons else f"the only one; {what}"
-    return _verdict(judged, best, why,
-                    lambda j: f"{j.phase}; the chosen one is preferred for: {against[id(j)][1]}")  # fmt: skip
+
+    def why_not(other: JudgedSeries) -> str:
+        return f"{other.phase}; the chosen one is preferred for: {against[id(other)][1]}"
+
+    return _verdict(judged, best, why, why_not)
 
 
 def choose_series(
