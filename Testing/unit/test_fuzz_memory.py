@@ -15,6 +15,7 @@ import pydicom
 import pytest
 from dicom_objects import write_enhanced_ct, write_pet, write_rtstruct, write_seg
 from images import OBLIQUE, ct_array, patch_bytes, patch_text, write_dicom, write_image
+from pydicom.uid import JPEGLSLossless
 
 from REACTKDLib.dicom_guard import MAX_ITEMS, meta_length
 from REACTKDLib.errors import InputError
@@ -120,6 +121,20 @@ def bombs(folder: Path) -> list[tuple[str, Path]]:
             ("seg", lambda p: write_seg(p / "a.dcm")),
         ):
             spoil(write(add(kind, folder / f"{name}{len(cases)}")), **values)
+    # Compressed frames that claim more than the header: JPEG 2000 and JPEG-LS.
+    for kind, write, marker, at, size in (
+        ("ct", lambda p: write_dicom(p, ct_array(), jpeg2000=True)[0], b"\xff\x4f\xff\x51", 8,
+         struct.pack(">II", 60_000, 60_000)),
+        ("ct", lambda p: write_enhanced_ct(p / "a.dcm", ct_array(), syntax=JPEGLSLossless),
+         b"\xff\xf7", 5, struct.pack(">HH", 65_535, 65_535)),
+    ):  # fmt: skip
+        file = write(add(kind, folder / f"codestream{len(cases)}"))
+        content = bytearray(file.read_bytes())
+        place = content.find(marker) + at
+        content[place : place + len(size)] = size
+        if marker == b"\xff\x4f\xff\x51":  # one tile of that size
+            content[place + 16 : place + 16 + len(size)] = size
+        file.write_bytes(content)
     # An element that claims 4 GB, with the file's few bytes behind it.
     for where in (b"\x08\x00\x60\x00", b"\xe0\x7f\x10\x00"):
         file = write_dicom(add("ct", folder / f"length{len(cases)}"), ct_array())[0]
