@@ -1,4 +1,5 @@
-"""The command line: ``reactkd predict | info | demo | scene | report | dicom | push | export``.
+"""The command line: ``reactkd predict | series | info | demo | scene | report | dicom | push |
+export``.
 
 Exit codes: 0 done; 1 unexpected error; 2 wrong option; 3 unusable input; 4 unusable model package;
 5 output exists, cannot be written or was not stored by a PACS; 6 a library, device or download is
@@ -77,11 +78,11 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         required=True,
-        help="labelmap, .seg.nrrd, or one file per structure",
+        help="labelmap, .seg.nrrd, DICOM SEG or RTSTRUCT, or one file per structure",
     )
     predict.add_argument("--output", type=Path, required=True, help="new folder for the result")
-    predict.add_argument("--pet-fdg", type=Path, help="FDG-PET, SUV")
-    predict.add_argument("--pet-acetate", type=Path, help="acetate-PET, SUV")
+    predict.add_argument("--pet-fdg", type=Path, help="FDG-PET: SUV, or DICOM folder")
+    predict.add_argument("--pet-acetate", type=Path, help="acetate-PET: SUV, or DICOM folder")
     predict.add_argument(
         "--role",
         action="append",
@@ -89,7 +90,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ROLE=SEGMENT",
         help="which segment (name or label) has a role, e.g. liver=5; repeatable",
     )
-    predict.add_argument("--series", metavar="UID", help="DICOM series, if the folder has several")
+    predict.add_argument(
+        "--pet-value",
+        action="append",
+        default=[],
+        metavar="[TRACER.]KEY=VALUE",
+        help="what a PET header lacks: weight_kg, dose_mbq, half_life_s, injection, series",
+    )
+    _add_series_options(predict)
     predict.add_argument("--case-id", help="name of the case in the result")
     predict.add_argument("--model", help="model package: a folder, or the name of a shipped one")
     predict.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -106,6 +114,13 @@ def _parser() -> argparse.ArgumentParser:
         "--dicom-output", type=Path, metavar="DIR", help="new folder for the result as DICOM"
     )
     add_deidentify_options(predict)
+
+    series = commands.add_parser(
+        "series", parents=[common], help="list the series of a DICOM folder and which is read"
+    )
+    series.set_defaults(run=_series)
+    series.add_argument("folder", type=Path, help="DICOM folder")
+    _add_series_options(series)
 
     info = commands.add_parser("info", parents=[common], help="show a model package")
     info.set_defaults(run=_info)
@@ -148,6 +163,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     return parser
+
+
+def _add_series_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--series", metavar="UID", help="CT series of a DICOM folder")
+    parser.add_argument(
+        "--phase", help="contrast phase of the CT series: native, arterial, portal or late"
+    )
 
 
 class _TerminalLog:
@@ -217,6 +239,7 @@ def _predict(options: argparse.Namespace, log: _Log) -> None:
     # Imported late, so that `reactkd info` and a wrong option need neither SimpleITK nor torch.
     from .pipeline import RunOptions, run_files
     from .read import StudyFiles
+    from .read_dicom_pet import parse_pet_values
 
     pseudonyms = chosen_pseudonyms(options)
     if options.dicom_output is not None:
@@ -235,13 +258,16 @@ def _predict(options: argparse.Namespace, log: _Log) -> None:
         check_dicom_output(options.dicom_output, overwrite=options.overwrite)
 
     pet = {"pet_fdg": options.pet_fdg, "pet_acetate": options.pet_acetate}
+    pet = {tracer: path for tracer, path in pet.items() if path is not None}
     files = StudyFiles(
         ct=options.ct,
         segmentation=tuple(options.segmentation),
-        pet={tracer: path for tracer, path in pet.items() if path is not None},
+        pet=pet,
         roles=roles,
         series_uid=options.series,
         case_id=options.case_id,
+        phase=options.phase,
+        pet_values=parse_pet_values(options.pet_value, tuple(pet)),
     )
     case = run_files(
         files,
@@ -273,6 +299,13 @@ def _say_result(case: CaseResult, output: Path, log: _Log) -> None:
     lines += [f"{notice.severity}: {notice.text}" for notice in case.notices]
     lines.append(f"Result: {output}")
     log.say("\n".join(lines), output=str(output), probabilities=dict(case.probabilities))
+
+
+def _series(options: argparse.Namespace, log: _Log) -> None:
+    from .series_listing import list_folder
+
+    text, records = list_folder(options.folder, series_uid=options.series, phase=options.phase)
+    log.say(text, series=records)
 
 
 def _package(model: str | None) -> ModelPackage:
@@ -334,24 +367,26 @@ def _demo(options: argparse.Namespace, log: _Log) -> None:
 
 def _scene(options: argparse.Namespace, log: _Log) -> None:
     _need_scene_libraries()
-    ct = options.ct or _recorded_ct(options.result)
+    ct, series = (options.ct, None) if options.ct else _recorded_ct(options.result)
     if (options.result / SCENE).exists() and not options.overwrite:
         raise OptionError(f"{options.result / SCENE} exists.", "Give --overwrite to replace it.")
-    _draw(options.result, ct, options.series, log)
+    _draw(options.result, ct, options.series or series, log)
 
 
-def _recorded_ct(result: Path) -> Path:
-    """Where the result's provenance says that the CT was."""
+def _recorded_ct(result: Path) -> tuple[Path, str | None]:
+    """Where the result's provenance says that the CT was, and which series of a DICOM folder."""
     try:
-        inputs = json.loads((result / PROVENANCE).read_text(encoding="utf-8"))["inputs"]
+        provenance = json.loads((result / PROVENANCE).read_text(encoding="utf-8"))
+        inputs = provenance["inputs"]
         path = next(Path(entry["path"]) for entry in inputs if entry["role"] == "ct")
-    except (OSError, ValueError, KeyError, StopIteration) as error:
+        series = provenance.get("series", {}).get("ct", {}).get("uid")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise InputError(
             f"{result} does not say where its CT was.", "Give it with --ct."
         ) from error
     if not path.exists():
         raise InputError(f"The CT is no longer at {path}.", "Give it with --ct.")
-    return path
+    return path, series
 
 
 def _need_scene_libraries() -> None:

@@ -91,7 +91,8 @@ class Pseudonyms:
 
 
 def deidentified_case(case: CaseResult, pseudonyms: Pseudonyms) -> CaseResult:
-    """The result without case name, paths and digests of input files, names of segments, time."""
+    """The result without case name, paths and digests of input files, names of segments and of
+    series, time; UIDs of series are replaced."""
     known: dict[str, Any] = dict(case.provenance)
     known["inputs"] = [
         {**entry, "path": REMOVED, "sha256": ""} for entry in known.get("inputs", ())
@@ -100,6 +101,10 @@ def deidentified_case(case: CaseResult, pseudonyms: Pseudonyms) -> CaseResult:
         {**segment, "name": segment["role"] or f"segment {segment['label']}"}
         for segment in known.get("segments", ())
     ]
+    known["series"] = {
+        name: {"uid": pseudonyms.uid(series["uid"]), "description": "", "why": "", "others": []}
+        for name, series in known.get("series", {}).items()
+    }
     # The hour of the run is often that of the examination.
     known["time_utc"] = ""
     known["deidentified"] = True

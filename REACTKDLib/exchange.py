@@ -13,9 +13,19 @@ from typing import Any
 import numpy as np
 
 from .geometry import Geometry
-from .report import case_from_documents, graph_document, result_document
+from .report import graph_document, result_document
+from .result_records import case_from_documents
 from .typed_json import build
-from .types import CaseResult, Segment, Segmentation, SourceFile, Study, Volume
+from .types import (
+    CaseResult,
+    Notice,
+    Segment,
+    Segmentation,
+    SeriesChoice,
+    SourceFile,
+    Study,
+    Volume,
+)
 
 _STUDY, _CASE = "study.json", "case.json"
 
@@ -32,6 +42,8 @@ def send_study(study: Study, folder: Path) -> None:
         "segmentation": _send(Volume(labels.labels, labels.geometry), folder, "segmentation"),
         "segments": [vars(segment) for segment in labels.segments],
         "sources": [vars(source) for source in study.sources],
+        "series": {name: vars(choice) for name, choice in study.series.items()},
+        "notices": [vars(notice) for notice in study.notices],
     }
     (folder / _STUDY).write_text(json.dumps(document), encoding="utf-8")
 
@@ -47,6 +59,11 @@ def receive_study(folder: Path) -> Study:
         ),
         case_id=document["case_id"],
         sources=tuple(SourceFile(**s) for s in document["sources"]),
+        series={
+            name: build(SeriesChoice, choice, "series")
+            for name, choice in document["series"].items()
+        },
+        notices=tuple(Notice(**n) for n in document["notices"]),
     )
 
 

@@ -145,7 +145,8 @@ def _load(path: Path, package_sha256: str, device: str, backend: str) -> Classif
             )
             for key in package.statistics
         }
-    except KeyError as error:
+        _check_values(state, statistics)
+    except (KeyError, ValueError) as error:
         raise _misfit(package, error) from error
     return Classifier(
         package=package,
@@ -178,7 +179,7 @@ def _tensors(package: ModelPackage) -> dict[str, np.ndarray]:
 
     try:
         return load_file(package.weights_path)
-    except SafetensorError as error:
+    except (SafetensorError, TypeError, ValueError) as error:  # also types that numpy has not
         raise _misfit(package, error) from error
 
 
@@ -187,6 +188,21 @@ def _misfit(package: ModelPackage, error: Exception) -> ModelPackageError:
         f"{package.name}: the weights do not fit the network: {error}.",
         "Download the package again.",
     )
+
+
+def _check_values(
+    state: Mapping[str, np.ndarray], statistics: Mapping[str, FeatureStatistics]
+) -> None:
+    """Raises ValueError for weights or statistics that are not finite or of the wrong shape."""
+    if not all(np.isfinite(tensor).all() for tensor in state.values()):
+        raise ValueError("a weight is not finite")
+    channels = state["head.weight"].shape[1:]
+    for key, values in statistics.items():
+        for array in (values.mean, values.standard_deviation):
+            if array.shape != channels or not np.isfinite(array).all():
+                raise ValueError(f"the feature statistics of {key} have the shape {array.shape}")
+        if values.standard_deviation.min() <= 0:
+            raise ValueError(f"a standard deviation of {key} is not positive")
 
 
 def predict(classifier: Classifier, model_input: ModelInput) -> Prediction:

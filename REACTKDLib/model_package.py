@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ from typing import Any
 
 from .errors import ModelPackageError
 from .geometry import Vector
+from .model_limits import limit_problems
 from .resources import resource_path
 from .roles import RoleRule
 from .typed_json import FieldError, build
@@ -27,6 +29,7 @@ METADATA = "configs/metadata.json"
 WEIGHTS = "models/model.safetensors"
 CARD = "docs/model_card.md"
 CHECKSUMS = "SHA256SUMS"
+_MAX_TEXT_BYTES = 16 << 20
 _REQUIRED_FILES = (METADATA, WEIGHTS, CARD)
 
 
@@ -242,7 +245,8 @@ def load_package(path: Path | str | None = None) -> ModelPackage:
     if not isinstance(section, dict) or section.get("format_version") != FORMAT_VERSION:
         found = section.get("format_version") if isinstance(section, dict) else None
         raise ModelPackageError(
-            f"{folder.name}: package format {found!r}, this REACTKD reads {FORMAT_VERSION}.",
+            f"{folder.name}: package format {reprlib.repr(found)}, this REACTKD reads"
+            f" {FORMAT_VERSION}.",
             "Use a package made for this version of REACTKD.",
         )
     spec_names = {f.name for f in dataclasses.fields(ModelSpec)}
@@ -286,7 +290,11 @@ def write_checksums(folder: Path) -> None:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _verify_checksums(folder: Path) -> dict[str, str]:
@@ -297,10 +305,12 @@ def _verify_checksums(folder: Path) -> dict[str, str]:
         )
     digests: dict[str, str] = {}
     # Undecodable bytes stay visible in the message about the name that they are part of.
-    for line in sums.read_text(encoding="utf-8", errors="backslashreplace").splitlines():
+    text = _read_bounded(folder, CHECKSUMS).decode("utf-8", errors="backslashreplace")
+    for line in text.splitlines():
         digest, _, name = line.partition("  ")
         relative = PurePosixPath(name)
-        if not name or relative.is_absolute() or ".." in relative.parts or set("\\:") & set(name):
+        forbidden = set("\\:\0") & set(name)
+        if not name or relative.is_absolute() or ".." in relative.parts or forbidden:
             raise ModelPackageError(
                 f"{folder.name}: {CHECKSUMS} names {name!r}, outside the package.",
                 "Do not use this package.",
@@ -314,6 +324,11 @@ def _verify_checksums(folder: Path) -> dict[str, str]:
         )
     for name, digest in digests.items():
         file = folder / name
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise ModelPackageError(
+                f"{folder.name}: {name} is a link to outside the package.",
+                "Do not use this package, or copy the linked file into it.",
+            )
         if not file.is_file():
             raise ModelPackageError(
                 f"{folder.name}: {name} is missing.", "Download the package again."
@@ -326,10 +341,21 @@ def _verify_checksums(folder: Path) -> dict[str, str]:
     return digests
 
 
+def _read_bounded(folder: Path, name: str) -> bytes:
+    """The content of a text file of a package, which is small."""
+    path = folder / name
+    if path.stat().st_size > _MAX_TEXT_BYTES:
+        raise ModelPackageError(
+            f"{folder.name}: {name} has {path.stat().st_size} bytes; {_MAX_TEXT_BYTES} are read.",
+            "Do not use this package.",
+        )
+    return path.read_bytes()
+
+
 def _read_metadata(folder: Path) -> dict[str, Any]:
     try:
-        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        metadata = json.loads(_read_bounded(folder, METADATA).decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelPackageError(
             f"{folder.name}: {METADATA} cannot be read: {error}.", "Download the package again."
         ) from error
@@ -372,5 +398,5 @@ def _check_consistency(package: ModelSpec) -> None:
         refuse("the network needs one stride between each two encoder levels.")
     if not 0 <= package.pooling.lesion_weight < 1:
         refuse(f"pooling.lesion_weight is {package.pooling.lesion_weight}, not in 0..1.")
-    if package.grid.supersampling < 1 or min(package.grid.spacing_mm) <= 0:
-        refuse(f"grid {package.grid} is not usable.")
+    for problem in limit_problems(package.grid, package.network, package.pooling, package.regions):
+        refuse(problem)

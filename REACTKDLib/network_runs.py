@@ -77,11 +77,16 @@ class TorchNetwork:
         from .networks.onednn import use_onednn
         from .networks.student import Student
 
-        with torch.random.fork_rng(devices=[]):  # random weights, replaced at once
-            student = Student(package.modality_names, len(package.classes), package.network)
         try:
+            with torch.device("meta"):  # no memory: what would it need?
+                planned = Student(package.modality_names, len(package.classes), package.network)
+            count, there = sum(p.numel() for p in planned.parameters()), _count(state)
+            if count > there:
+                raise ValueError(f"it has {count} weights, the file {there}")
+            with torch.random.fork_rng(devices=[]):  # random weights, replaced at once
+                student = Student(package.modality_names, len(package.classes), package.network)
             student.load_state_dict({k: torch.tensor(v) for k, v in state.items()})
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, TypeError) as error:
             raise ModelPackageError(
                 f"{package.name}: the weights do not fit the network: {error}.",
                 "Download the package again.",
@@ -111,6 +116,10 @@ class TorchNetwork:
             attention=output.attention[0, 0].cpu().numpy(),
             pooled=output.pooled[0].cpu().numpy(),
         )
+
+
+def _count(state: Mapping[str, np.ndarray]) -> int:
+    return sum(tensor.size for tensor in state.values())
 
 
 class GraphNetwork:

@@ -174,7 +174,8 @@ def _run(
         modalities=prediction.modalities,
         simulated_model=package.simulated,
         notices=(
-            roi.notices
+            study.notices
+            + roi.notices
             + compare_with_training(statistics, package.training_ranges)
             + regions.notices
             + check_modalities(study, package)
@@ -253,6 +254,10 @@ def _provenance(
             "simulated": package.simulated,
         },
         "inputs": [{"role": s.role, "path": s.path, "sha256": s.sha256} for s in study.sources],
+        "series": {
+            name: {**vars(choice), "others": list(choice.others)}
+            for name, choice in study.series.items()
+        },
         "segments": [
             {"label": s.label, "name": s.name, "role": s.role} for s in study.segmentation.segments
         ],

@@ -6,21 +6,36 @@ Every image keeps its own grid, in LPS; nothing is resampled or windowed here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from .choose_series import check_phase, choose_series
 from .errors import InputError
 from .geometry import Geometry
-from .read_dicom import choose_series, read_series
+from .read_dicom import read_series, series_grid
 from .read_dicom_files import DicomSeries
-from .read_image import MAX_VOXELS, files_of, read_image, require_exists
+from .read_dicom_pet import PetValues, choose_pet_series, read_pet
+from .read_dicom_segmentation import (
+    check_drawn_on,
+    drawn_on,
+    is_dicom_segmentation,
+    segmentation_file,
+)
+from .read_image import (
+    MAX_VOXELS,
+    files_of,
+    read_geometry,
+    read_image,
+    require_exists,
+    within_memory,
+)
 from .read_segmentation import read_segmentation
 from .roles import RoleRule
-from .types import SourceFile, Study, Volume
+from .types import Notice, SeriesChoice, SourceFile, Study, Volume
 
 _HASH_CHUNK = 1 << 20
 #: Files read at a time: decompression and hashing run side by side, memory stays bounded.
@@ -31,10 +46,11 @@ _READERS = 4
 class StudyFiles:
     """What a case is made of.
 
-    ``ct`` : image file, or folder of a DICOM series. ``segmentation`` : one labelmap or
-    ``.seg.nrrd``, or one file per structure. ``pet`` : SUV volumes by modality ("pet_fdg",
-    "pet_acetate"). ``roles`` : role to segment names or labels, where the defaults do not fit.
-    ``series_uid`` : which series of the DICOM folder.
+    ``ct`` : image file, or DICOM folder. ``segmentation`` : one labelmap, ``.seg.nrrd``, SEG or
+    RTSTRUCT, or one file per structure. ``pet`` : SUV volumes by modality ("pet_fdg",
+    "pet_acetate"), image files in SUV or folders of a DICOM series, and ``pet_values`` what the
+    latter's headers lack. ``roles`` : role to segment names or labels, where the defaults do not
+    fit. ``series_uid`` : which CT series of the DICOM folder; ``phase`` : of which contrast phase.
     """
 
     ct: Path
@@ -43,6 +59,8 @@ class StudyFiles:
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     series_uid: str | None = None
     case_id: str | None = None
+    phase: str | None = None
+    pet_values: Mapping[str, PetValues] = field(default_factory=dict)
 
 
 def _as_volume(array: np.ndarray, geometry: Geometry, what: str, path: Path) -> Volume:
@@ -75,6 +93,7 @@ def _as_volume(array: np.ndarray, geometry: Geometry, what: str, path: Path) -> 
     return Volume(array, geometry, what)
 
 
+@within_memory
 def read_volume(path: Path, what: str, *, max_voxels: int = MAX_VOXELS) -> Volume:
     """A scalar volume from an image file, int16 or float32; ``what`` names it ("CT", "PET").
 
@@ -87,41 +106,66 @@ def read_volume(path: Path, what: str, *, max_voxels: int = MAX_VOXELS) -> Volum
     if path.is_dir():
         raise InputError(
             f"{what} {path} is a folder.",
-            f"Give the {what} as an image file (PET in SUV); only a CT is read from DICOM.",
+            f"Give the {what} as an image file; DICOM folders are read as CT or PET of a case.",
         )
     image = read_image(path, what, max_voxels=max_voxels)
     return _as_volume(image.array, image.geometry, what, path)
 
 
-def read_ct(path: Path, *, series_uid: str | None = None) -> Volume:
-    """A CT in HU from an image file or a DICOM folder (see :mod:`REACTKDLib.read_dicom`).
+def read_ct(path: Path, *, series_uid: str | None = None, phase: str | None = None) -> Volume:
+    """A CT in HU from an image file or a DICOM folder (see :mod:`REACTKDLib.choose_series`).
 
     Raises
     ------
-    InputError : as :func:`read_volume` and :func:`REACTKDLib.read_dicom.choose_series`; a series
-        UID for a file.
+    InputError : as :func:`read_volume`, :func:`REACTKDLib.choose_series.choose_series` and
+        :func:`REACTKDLib.read_dicom.read_series`; a series UID or a phase for a file.
     """
     path = Path(path)
-    return _read_ct(path, _chosen_series(path, series_uid))
+    chosen = _chosen_series(path, series_uid, phase, ())
+    return _read_ct(path, chosen[0] if chosen else None)[0]
 
 
-def _chosen_series(path: Path, series_uid: str | None) -> DicomSeries | None:
-    """The series of a DICOM folder, None for an image file."""
+def _chosen_series(
+    path: Path, series_uid: str | None, phase: str | None, drawn_on: Collection[str]
+) -> tuple[DicomSeries, SeriesChoice] | None:
+    """The series of a DICOM folder and why it, None for an image file."""
+    check_phase(phase)
     if path.is_dir():
-        return choose_series(path, series_uid)
-    if series_uid is not None:
-        raise InputError(
-            f"A series UID ({series_uid}) is given, and the CT {path} is no folder.",
-            "Give the DICOM folder, or leave the UID out.",
-        )
+        return choose_series(path, series_uid, phase=phase, drawn_on=drawn_on)
+    for what, given in (("series UID", series_uid), ("phase", phase)):
+        if given is not None:
+            raise InputError(
+                f"A {what} ({given}) is given, and the CT {path} is no folder.",
+                f"Give the DICOM folder, or leave the {what} out.",
+            )
     return None
 
 
-def _read_ct(path: Path, series: DicomSeries | None) -> Volume:
+@within_memory
+def _read_ct(path: Path, series: DicomSeries | None) -> tuple[Volume, tuple[str, ...]]:
+    """The CT, and what was done to its slices."""
     if series is None:
-        return read_volume(path, "CT")
-    array, geometry = read_series(path, series)
-    return _as_volume(array, geometry, "CT", path)
+        return read_volume(path, "CT"), ()
+    array, grid = read_series(path, series)
+    return _as_volume(array, grid.geometry, "CT", path), grid.notices
+
+
+@within_memory
+def _read_pet(
+    path: Path, name: str, values: PetValues
+) -> tuple[Volume, SeriesChoice | None, tuple[Path, ...] | None]:
+    """A PET, and of a DICOM folder which series, and its files."""
+    if not path.is_dir():
+        if values != PetValues():
+            raise InputError(
+                f"Values of a PET header are given, and {name} {path} is no DICOM folder.",
+                "An image file must be in SUV.",
+            )
+        return read_volume(path, name), None, None
+    series, choice = choose_pet_series(path, name, values.series)
+    array, grid, suv = read_pet(path, series, name, values)
+    choice = replace(choice, why=f"{choice.why}; SUV: {suv.how}")
+    return _as_volume(array, grid.geometry, name, path), choice, series.files
 
 
 def file_sha256(path: Path) -> str:
@@ -163,22 +207,59 @@ def read_study(files: StudyFiles, rules: Sequence[RoleRule]) -> Study:
     for modality, path in files.pet.items():
         require_exists(path, modality)
 
+    source = None
+    if len(files.segmentation) == 1 and is_dicom_segmentation(files.segmentation[0]):
+        source = drawn_on(files.segmentation[0])
+    wanted = source.series if source else ()
+    notices = []
     with ThreadPoolExecutor(_READERS) as pool:
-        segmentation = pool.submit(read_segmentation, files.segmentation, rules, files.roles)
-        series = _chosen_series(files.ct, files.series_uid)
+        choosing = pool.submit(_chosen_series, files.ct, files.series_uid, files.phase, wanted)
+
+        def ct_grid() -> Geometry:
+            chosen = choosing.result()
+            if chosen is None:
+                return read_geometry(files.ct, "CT")
+            return series_grid(files.ct, chosen[0]).geometry
+
+        segmentation = pool.submit(
+            read_segmentation, files.segmentation, rules, files.roles, ct_grid
+        )
+        chosen = choosing.result()
+        series = chosen[0] if chosen else None
+        if source is not None and series is not None:
+            text = check_drawn_on(files.segmentation[0], source, series)
+            notices += [Notice("segmentation_of_other_series", "info", text)] if text else []
         ct = pool.submit(_read_ct, files.ct, series)
-        pet = {name: pool.submit(read_volume, path, name) for name, path in files.pet.items()}
+        pet = {
+            name: pool.submit(_read_pet, path, name, files.pet_values.get(name, PetValues()))
+            for name, path in files.pet.items()
+        }
         sources = [pool.submit(_source, "ct", files.ct, series.files if series else None)]
         for path in files.segmentation:
             sources.append(pool.submit(_source, "segmentation", path))
-        for name, path in files.pet.items():
-            sources.append(pool.submit(_source, name, path))
         # Errors are raised in this order, whichever file fails first.
         labels = segmentation.result()
-        volumes = {"ct": ct.result(), **{name: volume.result() for name, volume in pet.items()}}
+        ct_volume, changes = ct.result()
+        pet_read = {name: one.result() for name, one in pet.items()}
+        for name, path in files.pet.items():
+            sources.append(pool.submit(_source, name, path, pet_read[name][2]))
         hashed = tuple(source.result() for source in sources)
-    return Study(volumes, labels, files.case_id or "case", hashed)
+    notices += [Notice("ct_slices", "info", text) for text in changes]
+    return Study(
+        {"ct": ct_volume, **{name: one[0] for name, one in pet_read.items()}},
+        labels,
+        files.case_id or "case",
+        hashed,
+        series={
+            **({"ct": chosen[1]} if chosen else {}),
+            **{name: one[1] for name, one in pet_read.items() if one[1] is not None},
+        },
+        notices=tuple(notices),
+    )
 
 
 def _source(role: str, path: Path, files: Sequence[Path] | None = None) -> SourceFile:
-    return SourceFile(role, str(path), files_sha256(files or files_of(path, role)))
+    if files is None:
+        dicom = role == "segmentation" and is_dicom_segmentation(path)
+        files = (segmentation_file(path),) if dicom else files_of(path, role)
+    return SourceFile(role, str(path), files_sha256(files))

@@ -1,4 +1,4 @@
-"""What a DICOM folder holds: its image series, by SimpleITK and GDCM.
+"""What a DICOM folder holds: its image series, by SimpleITK and GDCM, enhanced CT by pydicom.
 
 A slice that cannot be read is an error and not left out: at the end of the stack its absence would
 make no gap, and the volume would silently be shorter.
@@ -6,68 +6,129 @@ make no gap, and the volume would silently be shorter.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .dicom_codestream import codestream_problem
+from .dicom_dataset import JPEG_FAMILY, transfer_syntax_problem
+from .dicom_guard import has_too_many_items, media_storage_class, transfer_syntax
 from .errors import InputError
 from .geometry import Geometry
+from .read_dicom_frames import ENHANCED_CT, Frame, list_frames
 from .read_image import itk_reason, quiet_itk, require_exists
+from .types import frozen_mapping
 
 MAX_FILES = 50_000
 
 _DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
-_CT_IMAGE_STORAGE = b"1.2.840.10008.5.1.4.1.1.2"
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+PET_IMAGE = "1.2.840.10008.5.1.4.1.1.128"
+#: What is kept of the first file of a series: DICOM keyword, and tag as SimpleITK names it. Nothing
+#: that identifies a patient.
 _TAGS = {
-    "uid": "0020|000e",
-    "number": "0020|0011",
-    "description": "0008|103e",
-    "modality": "0008|0060",
-    "image_type": "0008|0008",
-    "position": "0020|0032",
-    "orientation": "0020|0037",
+    "SOPClassUID": "0008|0016",
+    "ImageType": "0008|0008",
+    "AcquisitionDateTime": "0008|002a",
+    "AcquisitionDate": "0008|0022",
+    "AcquisitionTime": "0008|0032",
+    "SeriesDate": "0008|0021",
+    "SeriesTime": "0008|0031",
+    "Modality": "0008|0060",
+    "SeriesDescription": "0008|103e",
+    "DerivationDescription": "0008|2111",
+    "ContrastBolusAgent": "0018|0010",
+    "ContrastBolusStartTime": "0018|1042",
+    "ProtocolName": "0018|1030",
+    "SliceThickness": "0018|0050",
+    "ConvolutionKernel": "0018|1210",
+    "StudyInstanceUID": "0020|000d",
+    "SeriesInstanceUID": "0020|000e",
+    "SeriesNumber": "0020|0011",
+    "FrameOfReferenceUID": "0020|0052",
+    "ImagePositionPatient": "0020|0032",
+    "ImageOrientationPatient": "0020|0037",
+    "RescaleType": "0028|1054",
 }
 
 
 @dataclass(frozen=True)
 class DicomSlice:
-    """One image file: its one-slice grid (third spacing 1 mm), frames and pixel type."""
+    """One slice: its one-slice grid (third spacing 1 mm), pixel type, and when it was acquired.
+
+    ``frames`` : slices in the file, of which a multi-frame file that is no enhanced CT has several
+    that are not told apart. ``frame`` : which frame of an enhanced CT the slice is.
+    ``acquired`` : DICOM date and time as text, "" if unknown.
+    """
 
     file: Path
     geometry: Geometry
     frames: int
     pixel_id: int
     placed: bool
+    acquired: str = ""
+    frame: Frame | None = None
+
+    @property
+    def name(self) -> str:
+        """File name, and frame from 1 where the file has several."""
+        return self.file.name if self.frame is None else f"{self.file.name}:{self.frame.number + 1}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DicomSeries:
-    """The images that share a Series Instance UID. An anonymised file may have an empty one."""
+    """The images that share a Series Instance UID. An anonymised file may have an empty one.
 
-    uid: str
-    number: str
-    description: str
-    modality: str
-    image_type: str
+    ``tags`` : what the first file says, by DICOM keyword ("SeriesDescription"), "" where nothing.
+    """
+
+    tags: Mapping[str, str]
     slices: tuple[DicomSlice, ...]
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """The image files, in the order of ``slices``."""
-        return tuple(s.file for s in self.slices)
+    def uid(self) -> str:
+        """The Series Instance UID."""
+        return self.tags["SeriesInstanceUID"]
 
     @property
-    def is_ct_volume(self) -> bool:
-        """A CT series of more than one slice that is no localiser."""
-        return (
-            self.modality == "CT"
-            and sum(s.frames for s in self.slices) > 1
-            and "LOCALIZER" not in self.image_type.upper()
-        )
+    def number(self) -> str:
+        """The series number, as text."""
+        return self.tags["SeriesNumber"]
+
+    @property
+    def description(self) -> str:
+        """The series description."""
+        return self.tags["SeriesDescription"]
+
+    @property
+    def modality(self) -> str:
+        """The modality: "CT", "PT"."""
+        return self.tags["Modality"]
+
+    @property
+    def image_type(self) -> tuple[str, ...]:
+        """The values of Image Type, upper case: "ORIGINAL", "PRIMARY", "AXIAL"."""
+        return tuple(v.strip() for v in self.tags["ImageType"].upper().split("\\") if v.strip())
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The image files, in the order of ``slices``, each once."""
+        return tuple(dict.fromkeys(s.file for s in self.slices))
+
+    @property
+    def count(self) -> int:
+        """How many slices there are."""
+        return sum(s.frames for s in self.slices)
+
+    @property
+    def acquired(self) -> str:
+        """Date and time of the earliest slice, "" if unknown."""
+        return min((s.acquired for s in self.slices if s.acquired), default="")
 
     def __str__(self) -> str:
         return (
             f'number {self.number or "-"}, "{self.description}", {self.modality or "no modality"},'
-            f" {sum(s.frames for s in self.slices)} slices, UID {self.uid or '(empty)'}"
+            f" {self.count} slices, UID {self.uid or '(empty)'}"
         )
 
 
@@ -88,7 +149,7 @@ def _is_dicom(path: Path) -> bool:
     return False
 
 
-def _dicom_files(folder: Path) -> list[Path]:
+def dicom_files(folder: Path) -> list[Path]:
     """All DICOM part 10 files in the tree below ``folder``, hidden files and DICOMDIR left out."""
     files = []
     for number, path in enumerate(sorted(p for p in folder.rglob("*") if p.is_file())):
@@ -106,19 +167,8 @@ def _dicom_files(folder: Path) -> list[Path]:
     return files
 
 
-def _media_storage_class(path: Path) -> bytes | None:
-    """The SOP class in the file meta header (it comes first, uncompressed); None if cut off."""
-    with open(path, "rb") as file:
-        head = file.read(1024)
-    at = head.find(b"\x02\x00\x02\x00UI") + 8
-    length = int.from_bytes(head[at - 2 : at], "little")
-    value = head[at : at + length]
-    complete = at > 8 and 0 < length == len(value)
-    return value.rstrip(b"\0") if complete else None
-
-
-def _read_slice(path: Path) -> tuple[dict[str, str], DicomSlice] | None:
-    """Tags and grid of one image file; None for a DICOM object that is no image.
+def _read_slices(path: Path) -> tuple[Mapping[str, str], list[DicomSlice]] | None:
+    """Tags and slices of one image file; None for a DICOM object that is no image.
 
     Raises
     ------
@@ -126,13 +176,26 @@ def _read_slice(path: Path) -> tuple[dict[str, str], DicomSlice] | None:
     """
     import SimpleITK as sitk
 
+    kind = media_storage_class(path)
+    if kind in ENHANCED_CT:
+        tags, frames = list_frames(path)
+        return {name: tags.get(name, "") for name in _TAGS}, [
+            DicomSlice(path, f.geometry, 1, sitk.sitkInt32, True, f.acquired, f) for f in frames
+        ]
+    problem = transfer_syntax_problem(transfer_syntax(path))
+    if problem is not None and kind == CT_IMAGE:
+        raise InputError(f"The DICOM file {path}: {problem}.", "Export it uncompressed.")
+    if has_too_many_items(path):
+        if kind in (None, CT_IMAGE, PET_IMAGE):
+            raise damaged_slice(path, "it has more sequence items than any slice")
+        return None  # a large SEG, for instance, which is read elsewhere
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        if _media_storage_class(path) in (None, _CT_IMAGE_STORAGE):
+        if kind in (None, CT_IMAGE):
             raise damaged_slice(path, itk_reason(error)) from error
         return None
     tags = {
@@ -140,14 +203,19 @@ def _read_slice(path: Path) -> tuple[dict[str, str], DicomSlice] | None:
         for name, key in _TAGS.items()
     }
     size, spacing = reader.GetSize(), reader.GetSpacing()
+    if transfer_syntax(path) in JPEG_FAMILY:
+        problem = codestream_problem(path, size[0], size[1])
+        if problem is not None:
+            raise damaged_slice(path, problem)
     geometry = Geometry(
         size=(size[0], size[1], 1),
         spacing_mm=(spacing[0], spacing[1], 1.0),
         origin_lps=reader.GetOrigin(),
         direction_lps=reader.GetDirection(),
     )
-    placed = bool(tags["position"] and tags["orientation"])
-    return tags, DicomSlice(path, geometry, size[2], reader.GetPixelID(), placed)
+    placed = bool(tags["ImagePositionPatient"] and tags["ImageOrientationPatient"])
+    acquired = tags["AcquisitionDateTime"] or tags["AcquisitionDate"] + tags["AcquisitionTime"]
+    return tags, [DicomSlice(path, geometry, size[2], reader.GetPixelID(), placed, acquired)]
 
 
 def damaged_slice(path: Path, why: str) -> InputError:
@@ -161,27 +229,24 @@ def damaged_slice(path: Path, why: str) -> InputError:
 def list_series(folder: Path) -> tuple[DicomSeries, ...]:
     """The image series in the whole tree below ``folder``, by series number.
 
+    Localisers that share a series with other images are a series of their own here.
+
     Raises
     ------
     InputError : no such folder, too many files, a CT file that cannot be read.
+    EnvironmentProblem : an enhanced CT, and no pydicom.
     """
     folder = Path(folder)
     require_exists(folder, "DICOM folder")
-    grouped: dict[str, list[tuple[dict[str, str], DicomSlice]]] = {}
+    grouped: dict[tuple[str, bool], list[tuple[Mapping[str, str], list[DicomSlice]]]] = {}
     with quiet_itk():
-        for path in _dicom_files(folder):
-            image = _read_slice(path)
+        for path in dicom_files(folder):
+            image = _read_slices(path)
             if image is not None:
-                grouped.setdefault(image[0]["uid"], []).append(image)
+                key = (image[0]["SeriesInstanceUID"], "LOCALIZER" in image[0]["ImageType"].upper())
+                grouped.setdefault(key, []).append(image)
     series = [
-        DicomSeries(
-            uid=uid,
-            number=images[0][0]["number"],
-            description=images[0][0]["description"],
-            modality=images[0][0]["modality"],
-            image_type=images[0][0]["image_type"],
-            slices=tuple(image for _, image in images),
-        )
-        for uid, images in grouped.items()
+        DicomSeries(frozen_mapping(images[0][0]), tuple(s for _, slices in images for s in slices))
+        for images in grouped.values()
     ]
     return tuple(sorted(series, key=lambda s: (s.number.zfill(12), s.uid)))

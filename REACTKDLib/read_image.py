@@ -7,12 +7,13 @@ the voxels. Nothing here knows what the image shows.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -29,6 +30,9 @@ from .read_header import (
 
 if TYPE_CHECKING:
     import SimpleITK
+
+_Arguments = ParamSpec("_Arguments")
+_Value = TypeVar("_Value")
 
 MAX_VOXELS = 2_000_000_000
 
@@ -85,6 +89,22 @@ def quiet_itk() -> Iterator[None]:
                 sitk.ProcessObject.SetGlobalWarningDisplay(_QuietItk.shown)
 
 
+def within_memory(read: Callable[_Arguments, _Value]) -> Callable[_Arguments, _Value]:
+    """``read``, whose first argument is what it reads; too little memory becomes an InputError."""
+
+    @functools.wraps(read)
+    def reading(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Value:
+        try:
+            return read(*arguments, **options)
+        except MemoryError as error:
+            raise InputError(
+                f"There is not enough memory to read {arguments[0]}.",
+                "Close other programs, or crop or resample the image.",
+            ) from error
+
+    return reading
+
+
 def itk_reason(error: Exception) -> str:
     """The telling line of a SimpleITK exception, without source paths and addresses."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -106,6 +126,11 @@ def image_suffix(path: Path) -> str:
         f"{path} has no known image suffix ({', '.join(_FORMATS)}).",
         "Convert it to one of these; for DICOM give the folder of the series.",
     )
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether a file name has the suffix of an image format."""
+    return path.name.lower().endswith(tuple(_FORMATS))
 
 
 def require_exists(path: Path, what: str) -> None:

@@ -47,6 +47,11 @@ def write_region_csv(path: Path, case: CaseResult) -> None:
             writer.writerow(texts + [n if n == "" else f"{n:.6g}" for n in numbers])
 
 
+#: Signs that begin a formula, also in their full-width forms.
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+
+
 def _spreadsheet_text(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    """Text that no spreadsheet takes for a formula, whatever white space it begins with."""
+    control = text[:1] < " " if text else False
+    return f"'{text}" if control or text.lstrip().startswith(_FORMULA) else text

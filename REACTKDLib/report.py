@@ -20,21 +20,11 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError, OutputError
-from .geometry import geometry_from_image, image_from_array
+from .geometry import image_from_array
 from .palette import region_colors
 from .region_csv import write_region_csv
-from .types import (
-    RESEARCH_USE,
-    CaseResult,
-    ClassInfo,
-    Edge,
-    Notice,
-    PredictionSet,
-    Region,
-    RegionGraph,
-    RegionShare,
-    Volume,
-)
+from .result_records import case_from_documents
+from .types import RESEARCH_USE, CaseResult, PredictionSet, Volume
 
 SCHEMA_VERSION = 1
 RESULT, CSV, GRAPH = "result.json", "regions.csv", "graph.json"
@@ -246,90 +236,26 @@ def read_result(folder: Path | str) -> CaseResult:
             )
         graph = json.loads((folder / GRAPH).read_text(encoding="utf-8"))
         provenance = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-        attention = _read_image(folder / ATTENTION, "attention")
-        labels = _read_image(folder / REGIONS, "regions")
+        attention = _read_image(folder / ATTENTION, "attention", np.float32)
+        labels = _read_image(folder / REGIONS, "regions", np.uint8)
         return case_from_documents(document, graph, provenance, attention, labels)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{folder}: the result is damaged: {type(error).__name__} {error}.",
             "Run 'reactkd predict' again.",
         ) from error
 
 
-def case_from_documents(
-    document: Mapping[str, Any],
-    graph: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-    attention: Volume,
-    region_labels: Volume,
-) -> CaseResult:
-    """The case of :func:`result_document`, :func:`graph_document` and its provenance and volumes.
+def _read_image(path: Path, name: str, kind: type[np.generic]) -> Volume:
+    from .read_image import read_image  # late: the panel imports this module when Slicer starts
 
-    Raises
-    ------
-    KeyError, TypeError, ValueError : a document is not one of these.
-    """
-    regions = document["regions"]
-    possible = document.get("prediction_set")  # absent in results of early versions
-    return CaseResult(
-        case_id=document["case_id"],
-        task_title=document["task"],
-        classes=tuple(ClassInfo(**c) for c in document["classes"]),
-        probabilities=document["probabilities"],
-        logits=document["logits"],
-        bias=document["bias"],
-        target=document["target"],
-        scheme=document["scheme"],
-        regions=tuple(
-            Region(
-                id=r["id"],
-                name=r["name"],
-                kind=r["kind"],
-                label=r["label"],
-                volume_ml=r["volume_ml"],
-                centroid_ras=tuple(r["centroid_ras"]),
-                mean_hu=r["mean_hu"],
-                sd_hu=r["sd_hu"],
-                longest_diameter_mm=r["longest_diameter_mm"],
-            )
-            for r in regions
-        ),
-        shares=tuple(
-            RegionShare(
-                region_id=r["id"],
-                share=r["share"],
-                share_per_ml=r["share_per_ml"],
-                logit_shares=r["logit_shares"],
-                attention=r["attention"],
-            )
-            for r in regions
-        ),
-        outside_share=document["outside_share"],
-        outside_logit_shares=document["outside_logit_shares"],
-        contrast=document["contrast"],
-        reference_contrast=document["reference_contrast"],
-        graph=RegionGraph(
-            node_ids=tuple(node["id"] for node in graph["nodes"]),
-            features=np.array([node["features"] for node in graph["nodes"]], dtype=np.float32),
-            edges=tuple(Edge(**edge) for edge in graph["edges"]),
-        ),
-        attention=attention,
-        region_labels=region_labels,
-        modalities=tuple(document["modalities"]),
-        simulated_model=document["simulated_model"],
-        notices=tuple(Notice(**n) for n in document["notices"]),
-        provenance=provenance,
-        prediction_set=(
-            PredictionSet(tuple(possible["classes"]), possible["coverage"]) if possible else None
-        ),
-    )
-
-
-def _read_image(path: Path, name: str) -> Volume:
-    import SimpleITK as sitk
-
-    image = sitk.ReadImage(str(path))
-    return Volume(sitk.GetArrayFromImage(image), geometry_from_image(image), name)
+    try:
+        image = read_image(path, name)
+    except InputError as error:
+        raise ValueError(error.message) from error
+    if image.array.dtype != kind or image.array.ndim != 3:
+        raise ValueError(f"{path.name} has values of type {image.array.dtype}")
+    return Volume(image.array, image.geometry, name)
 
 
 def _write_json(path: Path, document: Mapping[str, Any]) -> None:

@@ -170,11 +170,13 @@ def assign_roles(
     found: Sequence[Found],
     rules: Sequence[RoleRule],
     overrides: Mapping[str, str | Sequence[str]] | None = None,
+    meanings: Mapping[int, str] | None = None,
 ) -> tuple[Segment, ...]:
     """Segments with their roles, in the order of ``found``; those of no role keep ``None``.
 
     1. ``overrides``, role to segment names or label numbers, decide for their roles alone.
-    2. The other roles go by name (:func:`role_of_name`).
+    2. The other roles go by name (:func:`role_of_name`); where a name means nothing known, by what
+       coded terminology calls the segment (``meanings``, text by label).
     3. A labelmap without any names and without overrides goes by the rules' default labels, if all
        its labels are such labels. With overrides nothing else is assumed about unnamed labels.
 
@@ -191,6 +193,8 @@ def assign_roles(
         roles = _default_roles(found, rules)
     for label, name in found:
         role = role_of_name(name, rules) if name else None
+        if role is None and not (name and names_other_structure(name, rules)):
+            role = role_of_name((meanings or {}).get(label, ""), rules)
         if role is not None and role not in overrides:
             roles.setdefault(label, role)
     segments = tuple(

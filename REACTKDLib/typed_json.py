@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
 from .types import frozen_mapping
+
+_LARGEST = sys.float_info.max
 
 
 class FieldError(ValueError):
@@ -26,7 +30,7 @@ def build(cls: type, fields: Any, where: str) -> Any:
     FieldError : not an object, a field missing, unknown or of the wrong type, at any depth.
     """
     if not isinstance(fields, dict):
-        raise FieldError(f"{where} is {fields!r}, not a table.")
+        raise FieldError(f"{where} is {reprlib.repr(fields)}, not a table.")
     known = {f.name: f for f in dataclasses.fields(cls)}
     needed = {
         name
@@ -60,7 +64,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             {k: _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
         )
     elif origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        if abs(value) <= _LARGEST:  # neither NaN nor infinite, which JSON does not have
+            return float(value)
     elif origin in (int, str, bool) and type(value) is origin:
         return value
-    raise FieldError(f"field {where} is {value!r}, not {getattr(hint, '__name__', hint)}.")
+    raise FieldError(
+        f"field {where} is {reprlib.repr(value)}, not {getattr(hint, '__name__', hint)}."
+    )

@@ -92,22 +92,49 @@ class SourceFile:
     sha256: str
 
 
+@dataclass(frozen=True)
+class SeriesChoice:
+    """Which series of a DICOM folder was read, ``why``, and ``others`` that were not, and why."""
+
+    uid: str
+    description: str
+    why: str
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that the reader of a result must know.
+
+    ``severity`` is ``info`` or ``warning``; ``code`` is stable, for programs.
+    """
+
+    code: str
+    severity: str
+    text: str
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
     """One case as read: volumes by modality (``ct``, ``pet_fdg``, ``pet_acetate``), segmentation.
 
-    Every volume keeps its own grid; all grids share one patient coordinate system.
+    Every volume keeps its own grid; all grids share one patient coordinate system. ``series`` : by
+    modality, which series was read where the files were DICOM. ``notices`` : what was done to the
+    files to read them.
     """
 
     volumes: Mapping[str, Volume]
     segmentation: Segmentation
     case_id: str = "case"
     sources: tuple[SourceFile, ...] = ()
+    series: Mapping[str, SeriesChoice] = field(default_factory=dict)
+    notices: tuple[Notice, ...] = ()
 
     def __post_init__(self) -> None:
         if "ct" not in self.volumes:
             raise InputError("The study has no CT.", "Give a CT volume.")
         object.__setattr__(self, "volumes", frozen_mapping(self.volumes))
+        object.__setattr__(self, "series", frozen_mapping(self.series))
 
     @property
     def ct(self) -> Volume:
@@ -184,18 +211,6 @@ class ClassInfo:
 
     name: str
     title: str
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something that the reader of a result must know.
-
-    ``severity`` is ``info`` or ``warning``; ``code`` is stable, for programs.
-    """
-
-    code: str
-    severity: str
-    text: str
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from REACTKDLib.errors import InputError
-from REACTKDLib.report import case_from_documents
+from REACTKDLib.result_records import case_from_documents
 from REACTKDLib.types import CaseResult, Volume
 
 from .context import SceneContext

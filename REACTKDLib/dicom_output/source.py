@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..choose_series import choose_series
 from ..deidentify import EMPTIED, Pseudonyms, deidentified_header
 from ..errors import EnvironmentProblem, InputError
 from ..geometry import Geometry
-from ..read_dicom import choose_series, read_series, series_geometry
+from ..read_dicom import read_series
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -80,8 +81,8 @@ def read_source(
 
     Raises
     ------
-    InputError : the CT is no DICOM folder; as :func:`choose_series` and :func:`read_series`; the
-        headers lack a UID that the objects must refer to.
+    InputError : the CT is no DICOM folder; as :func:`choose_series` and :func:`read_series`; its
+        gantry was tilted; the headers lack a UID that the objects must refer to.
     """
     folder = Path(folder)
     if folder.is_file():
@@ -89,9 +90,15 @@ def read_source(
             f"The CT {folder} is no DICOM folder, so that DICOM objects have nothing to refer to.",
             "Give the folder of the DICOM series that the result was made from.",
         )
-    series = choose_series(folder, series_uid)
-    hu, geometry = read_series(folder, series)
-    _, files = series_geometry(folder, series)
+    series, _ = choose_series(folder, series_uid)
+    hu, grid = read_series(folder, series)
+    if any(grid.shear):
+        raise InputError(
+            f"The CT series {series} was taken with a tilted gantry and resampled: the result's"
+            " grid is not that of its images.",
+            "Objects for a PACS refer to images; this series has none for them.",
+        )
+    files = dict.fromkeys(one.file for one in grid.slices)  # frames of one file: once
     with quiet_dicom_libraries():
         headers = [_read_header(path) for path in files]
     blanked = sorted({name for _, names in headers for name in names})
@@ -99,7 +106,7 @@ def read_source(
         _log.warning(
             "DICOM: values of %s in the CT are not valid and are left out", ", ".join(blanked)
         )
-    source = CtSource(tuple(header for header, _ in headers), geometry, hu)
+    source = CtSource(tuple(header for header, _ in headers), grid.geometry, hu)
     if pseudonyms is not None:
         kept = tuple(deidentified_header(header, pseudonyms) for header in source.headers)
         source = replace(source, headers=kept)

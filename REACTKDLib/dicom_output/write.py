@@ -73,8 +73,8 @@ def write_dicom_output(
 
     Parameters
     ----------
-    ct : folder of the DICOM series that the result was made from; ``series_uid`` says which, if it
-        holds several.
+    ct : folder of the DICOM series that the result was made from; ``series_uid`` says which, else
+        the one that the result names.
     pseudonyms : de-identifies everything that is written.
 
     Raises
@@ -84,7 +84,7 @@ def write_dicom_output(
     """
     folder = Path(folder).absolute()
     check_dicom_output(folder, overwrite=overwrite)
-    source = read_source(ct, series_uid, pseudonyms)
+    source = read_source(ct, series_uid or _series_of(case), pseudonyms)
     if pseudonyms is not None and not case.provenance.get("deidentified"):
         case = deidentified_case(case, pseudonyms)
     with quiet_dicom_libraries():
@@ -93,6 +93,12 @@ def write_dicom_output(
             for name, dataset in objects.items():
                 dataset.save_as(partial / name, enforce_file_format=True)
     return folder
+
+
+def _series_of(case: CaseResult) -> str | None:
+    """UID of the CT series that the result was made from, where it says."""
+    series = case.provenance.get("series", {}).get("ct", {})
+    return None if case.provenance.get("deidentified") else series.get("uid")
 
 
 def make_objects(

@@ -31,7 +31,13 @@ NOTICE = "Notice"
 FOR_PROGRAMS = ("REACTKDLib/dose/", "REACTKDLib/simulation/")
 NOT_FOR_PROGRAMS = ("REACTKDLib/simulation/files.py",)
 #: Calls whose message is a variable: file -> how many. What the variable holds is checked by hand.
-UNKNOWN = {"REACTKD/REACTKDSlicer/dependencies.py": 1}
+UNKNOWN = {
+    "REACTKD/REACTKDSlicer/dependencies.py": 1,
+    "REACTKDLib/choose_series.py": 1,
+    "REACTKDLib/dicom_dataset.py": 1,
+    "REACTKDLib/read.py": 2,
+    "REACTKDLib/read_dicom_segmentation.py": 1,
+}
 
 
 def text_of(node: ast.AST) -> str | None:

@@ -16,6 +16,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_ct import write_ct
+from dicom_objects import ENHANCED_CT, write_enhanced_ct
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
@@ -106,10 +107,48 @@ def expected_numbers(case: CaseResult) -> np.ndarray:
     return numbers
 
 
+def check_same_voxels(found: hd.Volume, expected: np.ndarray, grid: Geometry) -> None:
+    """What is not 0 has the same values at the same places, whatever the order of the arrays."""
+    kji = np.argwhere(found.array != 0)
+    lps = kji @ found.affine[:3, :3].T + found.affine[:3, 3]
+    ijk = grid.ijk_from_lps(lps)
+    rounded = np.round(ijk).astype(int)
+    assert np.abs(ijk - rounded).max() < 1e-3
+    i, j, k = rounded.T
+    assert np.array_equal(expected[k, j, i], found.array[tuple(kji.T)])
+    assert np.count_nonzero(expected) == len(kji)
+
+
 def test_regions_are_the_same_voxels(phantom_dicom, phantom_ct, phantom_case):
     found = voxels_of_segments(read(phantom_dicom, "segmentation"), slices(phantom_ct))
     assert found.any()
     assert np.array_equal(found, expected_numbers(phantom_case))
+
+
+def test_an_enhanced_ct_is_a_source_too(phantom_case, ct_study, tmp_path):
+    (tmp_path / "ct").mkdir()
+    ct = ct_study.ct
+    write_enhanced_ct(tmp_path / "ct" / "enhanced.dcm", ct.array, ct.geometry)
+    folder = write_dicom_output(phantom_case, tmp_path / "ct", tmp_path / "objects")
+    segmentation = hd.seg.segread(folder / "segmentation.dcm")
+    volume = segmentation.get_volume(combine_segments=True)
+    check_same_voxels(volume, expected_numbers(phantom_case), ct.geometry)
+    (reference,) = segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert reference.ReferencedSOPClassUID == ENHANCED_CT
+
+
+def test_a_tilted_gantry_leaves_no_image_to_refer_to(phantom_case, phantom_ct, tmp_path):
+    for n, header in enumerate(slices(phantom_ct)):
+        header.ImagePositionPatient = [
+            float(a) + 0.6 * n * float(b)
+            for a, b in zip(
+                header.ImagePositionPatient, header.ImageOrientationPatient[3:], strict=True
+            )
+        ]
+        (tmp_path / "tilted").mkdir(exist_ok=True)
+        header.save_as(tmp_path / "tilted" / f"{n}.dcm")
+    with pytest.raises(InputError, match="tilted gantry and resampled"):
+        write_dicom_output(phantom_case, tmp_path / "tilted", tmp_path / "objects")
 
 
 def test_attention_is_the_same_floats(phantom_dicom, phantom_ct, phantom_case):
@@ -125,18 +164,8 @@ def test_highdicom_reads_the_same_voxels(phantom_dicom, phantom_case):
     parametric_map = hd.imread(phantom_dicom / "attention.dcm").get_volume(
         apply_real_world_transform=True, dtype=np.float32
     )
-    for found, expected in (
-        (volume, expected_numbers(phantom_case)),
-        (parametric_map, phantom_case.attention.array),
-    ):
-        kji = np.argwhere(found.array != 0)
-        lps = kji @ found.affine[:3, :3].T + found.affine[:3, 3]
-        ijk = grid.ijk_from_lps(lps)
-        rounded = np.round(ijk).astype(int)
-        assert np.abs(ijk - rounded).max() < 1e-3
-        i, j, k = rounded.T
-        assert np.array_equal(expected[k, j, i], found.array[tuple(kji.T)])
-        assert np.count_nonzero(expected) == len(kji)
+    check_same_voxels(volume, expected_numbers(phantom_case), grid)
+    check_same_voxels(parametric_map, phantom_case.attention.array, grid)
 
 
 @pytest.mark.parametrize(

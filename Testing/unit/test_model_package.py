@@ -177,8 +177,8 @@ def section(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, A
             "window or percentiles",
         ),
         (section(lambda s: s["network"].update(strides=[[2, 2, 2]])), "one stride between"),
-        (section(lambda s: s["grid"].update(supersampling=0)), "not usable"),
-        (section(lambda s: s["grid"].update(spacing_mm=[1, 0, 1])), "not usable"),
+        (section(lambda s: s["grid"].update(supersampling=0)), "grid.supersampling is 0"),
+        (section(lambda s: s["grid"].update(spacing_mm=[1, 0, 1])), "grid.spacing_mm is 0"),
     ],
 )
 def test_mistaken_metadata_is_refused_with_the_field(change, said, random_package, tmp_path):

@@ -1,208 +1,31 @@
-"""DICOM cohorts: SEG to labelmap, IDC and TCIA trees, HCC-TACE-Seg with its clinical table."""
+"""DICOM cohorts: IDC and TCIA trees, HCC-TACE-Seg with its clinical table."""
 
 from __future__ import annotations
 
 import csv
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import openpyxl
 import pydicom
 import pytest
-from images import LIVER_RULES, OBLIQUE, ct_array, label_array, write_dicom
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.pixels import pack_bits
-from pydicom.uid import ExplicitVRLittleEndian
+from dicom_objects import expected_labels, write_seg
+from images import LIVER_RULES, OBLIQUE, ct_array, write_dicom
 
 from REACTKDLib.errors import InputError
-from REACTKDLib.geometry import Geometry
 from REACTKDLib.read import read_study
 from training.label_schema import GRADE3, LUNG_METASTASIS
 from training.manifest import ManifestError, read_manifest, study_files
 from training.public_cohorts import GRADE_MERGE, build_manifest
-from training.public_cohorts.dicom_seg import read_dicom_seg
 from training.public_cohorts.tables import by_patient, read_table
 
 REAL_TABLE = (
     Path(__file__).resolve().parents[3]
     / "shared" / "data" / "tables" / "HCC-TACE-Seg_clinical_data-V2.xlsx"
 )  # fmt: skip
-SEG_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
-LABELS = label_array()
-AORTA = np.zeros_like(LABELS)
-AORTA[3:5, 8:11, 10:13] = 1  # partly in the liver
-SEGMENTS = (("Liver", LABELS > 0), ("Mass", LABELS == 2), ("Abdominal aorta", AORTA > 0))
-
-
-def item(**values: object) -> Dataset:
-    dataset = Dataset()
-    for name, value in values.items():
-        setattr(dataset, name, value)
-    return dataset
-
-
-def write_seg(
-    path: Path,
-    segments: Sequence[tuple[str, np.ndarray]] = SEGMENTS,
-    geometry: Geometry = OBLIQUE,
-    *,
-    kind: str = "BINARY",
-    tags: Mapping[str, object] | None = None,
-    types: Mapping[str, str] | None = None,
-    spacing_between: float | None = None,
-    refers: str | None = "1.2.826.1",
-) -> Path:
-    """A SEG of (k, j, i) masks: one frame per segment and slice that is not empty, last first."""
-    axes = geometry.direction_matrix
-    frames, pixels, described = [], [], []
-    for number, (label, mask) in enumerate(segments, start=1):
-        segment = item(SegmentNumber=number, SegmentLabel=label, SegmentAlgorithmType="MANUAL")
-        if types:
-            segment.SegmentedPropertyTypeCodeSequence = [item(CodeMeaning=types[label])]
-        described.append(segment)
-        for k in reversed(np.flatnonzero(mask.any(axis=(1, 2))).tolist()):
-            position = [f"{v:.6f}" for v in geometry.lps_from_ijk(np.array([0, 0, k]))]
-            frames.append(
-                item(
-                    PlanePositionSequence=[item(ImagePositionPatient=position)],
-                    SegmentIdentificationSequence=[item(ReferencedSegmentNumber=number)],
-                )
-            )
-            pixels.append(mask[k])
-    measures = item(PixelSpacing=[geometry.spacing_mm[1], geometry.spacing_mm[0]])
-    measures.SliceThickness = geometry.spacing_mm[2]
-    if spacing_between is not None:
-        measures.SpacingBetweenSlices = spacing_between
-    orientation = [f"{v:.10f}" for v in (*axes[:, 0], *axes[:, 1])]
-    shared = item(
-        PixelMeasuresSequence=[measures],
-        PlaneOrientationSequence=[item(ImageOrientationPatient=orientation)],
-    )
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = SEG_CLASS
-    meta.MediaStorageSOPInstanceUID = "1.2.826.77"
-    binary = kind == "BINARY"
-    seg = item(
-        SOPClassUID=SEG_CLASS, SOPInstanceUID="1.2.826.77", Modality="SEG",
-        StudyInstanceUID="1.2.826.9", SeriesInstanceUID="1.2.826.7", SeriesDescription="Tumours",
-        Rows=geometry.size[1], Columns=geometry.size[0], NumberOfFrames=len(frames),
-        SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2", PixelRepresentation=0,
-        BitsAllocated=1 if binary else 8, BitsStored=1 if binary else 8, HighBit=0 if binary else 7,
-        SegmentationType=kind, SegmentSequence=described,
-        SharedFunctionalGroupsSequence=[shared], PerFrameFunctionalGroupsSequence=frames,
-    )  # fmt: skip
-    if not binary:
-        seg.MaximumFractionalValue = 200
-        # Just below a half outside, half and full inside.
-        stored = np.where(np.array(pixels), 200, 99).astype(np.uint8)
-        stored[::2][np.array(pixels)[::2]] = 100
-        seg.PixelData = stored.tobytes()
-    else:
-        seg.PixelData = pack_bits(np.array(pixels).astype(np.uint8).ravel())
-    if refers:
-        seg.ReferencedSeriesSequence = [item(SeriesInstanceUID=refers)]
-    for name, value in (tags or {}).items():
-        setattr(seg, name, value)
-    seg.file_meta = meta
-    path.parent.mkdir(parents=True, exist_ok=True)
-    seg.save_as(path, enforce_file_format=True)
-    return path
-
-
-def expected_labels() -> np.ndarray:
-    """Segment numbers on the CT's grid: lesion over liver over what has no role."""
-    labels = (AORTA * 3).astype(np.uint8)
-    labels[LABELS > 0] = 1
-    labels[LABELS == 2] = 2
-    return labels
-
-
-@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])
-def test_a_seg_is_put_where_it_belongs(tmp_path, kind):
-    segmentation = read_dicom_seg(write_seg(tmp_path / "seg.dcm", kind=kind))
-    # Slices 1 to 6 have frames; the grid is the CT's between them.
-    assert segmentation.geometry.same_grid(OBLIQUE.crop((0, 0, 1), (14, 11, 6)))
-    assert np.array_equal(segmentation.labels, expected_labels()[1:7])
-    assert [(s.label, s.name, s.role) for s in segmentation.segments] == [
-        (1, "Liver", "liver"),
-        (2, "Mass", "lesion"),
-        (3, "Abdominal aorta", None),
-    ]
-
-
-def test_slices_without_frames_stay_empty(tmp_path):
-    sparse = LABELS.copy()
-    sparse[[2, 3, 5]] = 0  # frames in slices 1, 4 and 6
-    path = write_seg(tmp_path / "a.dcm", [("Liver", sparse > 0)], spacing_between=2.5)
-    segmentation = read_dicom_seg(path)
-    assert segmentation.geometry.same_grid(OBLIQUE.crop((0, 0, 1), (14, 11, 6)))
-    assert np.array_equal(segmentation.labels, sparse[1:7] > 0)
-    # Frames 3 and 2 steps apart are no lattice of their own.
-    path = write_seg(tmp_path / "b.dcm", [("Liver", sparse > 0)])
-    with pytest.raises(InputError, match="no regular grid"):
-        read_dicom_seg(path)
-    # A declared spacing that the positions contradict does not count.
-    path = write_seg(tmp_path / "c.dcm", [("Liver", LABELS > 0)], spacing_between=3.4)
-    assert read_dicom_seg(path).geometry.spacing_mm[2] == pytest.approx(2.5)
-
-
-def test_one_frame(tmp_path):
-    one = LABELS.copy()
-    one[[*range(3), *range(4, 8)]] = 0
-    segmentation = read_dicom_seg(write_seg(tmp_path / "seg.dcm", [("Liver", one > 0)]))
-    assert segmentation.geometry.same_grid(OBLIQUE.crop((0, 0, 3), (14, 11, 1)))
-    assert np.array_equal(segmentation.labels, one[3:4] > 0)
-
-
-def test_roles_by_type_where_labels_say_nothing(tmp_path):
-    segments = [("Segment 1", LABELS > 0), ("Segment 2", LABELS == 2), ("Portal vein", AORTA > 0)]
-    types = {"Segment 1": "Liver", "Segment 2": "Neoplasm, Primary", "Portal vein": "Liver"}
-    segmentation = read_dicom_seg(write_seg(tmp_path / "seg.dcm", segments, types=types))
-    assert [s.role for s in segmentation.segments] == ["liver", "lesion", None]
-
-
-@pytest.mark.parametrize(
-    ("tags", "message"),
-    [
-        ({"SegmentationType": "LABELMAP", "MaximumFractionalValue": 1}, "type LABELMAP"),
-        ({"NumberOfFrames": 3}, "11 frames are described, of 3"),
-        ({"SegmentSequence": [item(SegmentNumber=300, SegmentLabel="Liver")]}, "not 1 to 255"),
-        ({"SegmentSequence": [item(SegmentNumber=1, SegmentLabel="Liver")]}, "unknown segment"),
-        ({"PerFrameFunctionalGroupsSequence": []}, "it has no frames"),
-        ({"SharedFunctionalGroupsSequence": []}, "no PlaneOrientationSequence"),
-    ],
-)
-def test_a_seg_that_cannot_be_used(tmp_path, tags, message):
-    path = write_seg(tmp_path / "seg.dcm", tags=tags)
-    with pytest.raises(InputError, match=message):
-        read_dicom_seg(path)
-
-
-def test_frames_of_several_orientations(tmp_path):
-    path = write_seg(tmp_path / "seg.dcm")
-    dataset = pydicom.dcmread(path)
-    turned = item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
-    dataset.PerFrameFunctionalGroupsSequence[2].PlaneOrientationSequence = [turned]
-    dataset.save_as(path)
-    with pytest.raises(InputError, match="several orientations"):
-        read_dicom_seg(path)
-
-
-def test_no_seg_at_all(tmp_path):
-    (tmp_path / "a.dcm").write_bytes(b"nothing")
-    cut = write_seg(tmp_path / "b.dcm")
-    cut.write_bytes(cut.read_bytes()[:-100])
-    for path in (tmp_path / "a.dcm", cut, tmp_path / "none.dcm", tmp_path):
-        with pytest.raises(InputError, match="cannot be read as a DICOM segmentation"):
-            read_dicom_seg(path)
-    image = write_dicom(tmp_path / "ct", ct_array())[0]
-    with pytest.raises(InputError, match="SegmentSequence"):
-        read_dicom_seg(image)
-
 
 # Trees -------------------------------------------------------------------------------------------
 

@@ -10,9 +10,11 @@ import pytest
 import SimpleITK as sitk
 from images import OBLIQUE, ct_array, patch_text, write_dicom, write_image
 
+from REACTKDLib.choose_series import choose_series
 from REACTKDLib.errors import InputError
 from REACTKDLib.geometry import Geometry
 from REACTKDLib.read import read_ct
+from REACTKDLib.read_dicom import read_series
 from REACTKDLib.read_dicom_files import list_series
 
 
@@ -87,13 +89,11 @@ def test_the_only_ct_volume_is_chosen_and_said(tmp_path, caplog):
     assert "Secret" not in caplog.text
 
 
-def test_several_ct_volumes_are_listed_and_chosen_by_uid(tmp_path, capfd):
+def test_a_series_is_chosen_by_uid(tmp_path, capfd):
     write_dicom(tmp_path, ct_array(), uid="1.2.1", number=4, description="arterial")
     other = ct_array() + np.int16(1)
     write_dicom(tmp_path / "b", other, uid="1.2.2", number=10)
-    message = error_of(tmp_path, capfd).message
-    assert 'number 4, "arterial", CT, 8 slices, UID 1.2.1' in message
-    assert 'number 10, "portal venous", CT, 8 slices, UID 1.2.2' in message
+    assert np.array_equal(read_ct(tmp_path, series_uid="1.2.1").array, ct_array())
     assert np.array_equal(read_ct(tmp_path, series_uid="1.2.2").array, other)
 
     error = error_of(tmp_path, capfd, series_uid="1.2.9")
@@ -160,20 +160,80 @@ def rewrite(image, file):
     writer.Execute(image)
 
 
-def test_two_slices_at_one_position(tmp_path, capfd):
+def test_slices_that_are_there_twice(tmp_path, capfd):
     write_dicom(tmp_path / "a", ct_array())
-    write_dicom(tmp_path / "b", ct_array())
-    assert "same position" in error_of(tmp_path, capfd).message
+    write_dicom(tmp_path / "b", ct_array()[2:4], OBLIQUE.crop((0, 0, 2), (14, 11, 2)))
+    series, _ = choose_series(tmp_path)
+    array, grid = read_series(tmp_path, series)
+    assert np.array_equal(array, ct_array())
+    assert grid.geometry.same_grid(OBLIQUE)
+    assert grid.notices == (
+        "2 slices of the CT are there twice, voxel by voxel; each was taken once.",
+    )
+    write_dicom(tmp_path / "c", ct_array()[2:3] + 1, OBLIQUE.crop((0, 0, 2), (14, 11, 1)))
+    assert "two slices at the same position that differ" in error_of(tmp_path, capfd).message
 
 
-def test_gantry_tilt(tmp_path, capfd):
-    for k, file in enumerate(write_dicom(tmp_path, ct_array())):
-        image = sitk.ReadImage(str(file))
-        # 10 degrees: each slice of 2.5 mm lies 0.44 mm further along the in-plane row axis.
-        row = OBLIQUE.direction_matrix[:, 1]
-        image.SetOrigin([o + 0.44 * k * r for o, r in zip(image.GetOrigin(), row, strict=True)])
-        rewrite(image, file)
-    assert "shifted by up to 3.08 mm" in error_of(tmp_path, capfd).message
+def test_mixed_spacing(tmp_path, capfd):
+    """2.5 mm above, 4 mm below: no part is taken for the whole."""
+    for n, depth in enumerate([0, 2.5, 5, 7.5, 10, 14, 18, 22]):
+        one = Geometry((14, 11, 1), (0.8, 1.1, 2.5), (0.0, 0.0, depth))
+        write_dicom(tmp_path / f"{n}", ct_array()[n : n + 1], one)
+    error = error_of(tmp_path, capfd)
+    assert "4.00 mm between" in error.message
+    assert "spacing is mixed" in error.message
+
+
+def field(points: np.ndarray) -> np.ndarray:
+    """A value in HU that is linear in LPS mm, so that linear interpolation keeps it."""
+    return 40 + points @ np.array([3.0, -2.0, 1.5])
+
+
+def write_tilted(folder, along, shift_mm=0.44) -> None:
+    """Oblique slices, each shifted along an axis of the one before it: 10 degrees for 0.44 mm."""
+    axis = OBLIQUE.direction_matrix[:, along]
+    for k in range(8):
+        x, y, z = OBLIQUE.lps_from_ijk(np.array([0, 0, k])) + shift_mm * k * axis
+        one = Geometry((14, 11, 1), OBLIQUE.spacing_mm, (x, y, z), OBLIQUE.direction_lps)
+        points = one.lps_from_ijk(np.stack(np.meshgrid(range(14), range(11), [0]), -1)[:, :, 0])
+        write_dicom(folder / f"{k}", np.rint(field(points)).astype(np.int16)[None], one)
+
+
+@pytest.mark.parametrize(("along", "shift_mm"), [(0, 0.44), (1, 0.44), (1, -0.9)])
+def test_gantry_tilt_is_sheared_away(tmp_path, along, shift_mm):
+    write_tilted(tmp_path, along, shift_mm)
+    series, _ = choose_series(tmp_path)
+    array, grid = read_series(tmp_path, series)
+    geometry = grid.geometry
+    assert geometry.direction_lps == pytest.approx(OBLIQUE.direction_lps, abs=1e-6)
+    assert geometry.spacing_mm == pytest.approx(OBLIQUE.spacing_mm, abs=1e-5)
+    shift = shift_mm / OBLIQUE.spacing_mm[along]
+    expected = [14, 11, 8]
+    expected[along] += int(np.ceil(abs(7 * shift)))
+    assert geometry.size == tuple(expected)
+    k, j, i = np.indices(array.shape)
+    true = field(geometry.lps_from_ijk(np.stack([i, j, k], -1)))
+    # What each slice covers; the rest is filled with the smallest value.
+    first = OBLIQUE.ijk_from_lps(np.array(geometry.origin_lps))[along]
+    place = (i, j)[along] + first - k * shift
+    inside = (place >= 0) & (place <= OBLIQUE.size[along] - 1)
+    assert inside.sum() > 0.5 * array.size
+    assert np.abs(array - true)[inside].max() <= 1.0  # rounded when written and when interpolated
+    outside = (place <= -1) | (place >= OBLIQUE.size[along])
+    assert outside.any() and (array[outside] == array.min()).all()
+    assert "tilted gantry" in grid.notices[0]
+
+
+def test_a_tilt_that_is_none(tmp_path, capfd):
+    write_tilted(tmp_path, 1, 2.4)
+    message = error_of(tmp_path, capfd).message
+    assert "shifted by up to 16.80 mm" in message and "a tilt of 44 degrees" in message
+    for file in (tmp_path / "5").iterdir():
+        file.unlink()
+    one = Geometry((14, 11, 1), OBLIQUE.spacing_mm, OBLIQUE.crop((1, 3, 5), (1, 1, 1)).origin_lps,
+                   OBLIQUE.direction_lps)  # fmt: skip
+    write_dicom(tmp_path / "5", ct_array()[5:6], one)
+    assert "not evenly" in error_of(tmp_path, capfd).message
 
 
 def test_mixed_sizes_spacings_and_orientations(tmp_path, capfd):
@@ -231,7 +291,8 @@ def test_many_frames_in_one_file(tmp_path, capfd):
     writer.KeepOriginalImageUIDOn()
     writer.SetFileName(str(tmp_path / "frames.dcm"))
     writer.Execute(image)
-    assert "8 frames in one file" in error_of(tmp_path, capfd).message
+    assert "secondary capture" in error_of(tmp_path, capfd).advice
+    assert "8 frames in one file" in error_of(tmp_path, capfd, series_uid="1.2.3").message
 
 
 def test_colour_slices(tmp_path, capfd):

@@ -11,15 +11,27 @@ from typing import Any
 from REACTKDLib.errors import InputError, OutputError
 from REACTKDLib.geometry import image_from_array
 from REACTKDLib.read_image import itk_reason
+from REACTKDLib.read_segmentation import read_segmentation
+from REACTKDLib.roles import RoleRule
 from REACTKDLib.types import Segmentation
 
-from .dicom_seg import SEG_RULES, read_dicom_seg
 from .found import Cells, Found, numbers_first
 from .tables import by_patient, labels_by_patient
 
 _TAGS = (
     "PatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "Modality", "SeriesInstanceUID",
     "SeriesDescription", "ReferencedSeriesSequence",
+)  # fmt: skip
+
+#: Roles in the public liver cohorts, by the segments' labels or, where these say nothing, types.
+SEG_RULES = (
+    RoleRule("liver", False, ("liver", "hepar", "hepatic parenchyma")),
+    RoleRule(
+        "lesion",
+        False,
+        ("lesion", "tumor", "tumour", "mass", "neoplasm", "HCC", "hepatocellular carcinoma",
+         "metastasis", "metastases"),
+    ),
 )  # fmt: skip
 
 #: HCC-TACE-Seg's column ``Pathology`` as a grade; None leaves the patient out. That a mixed tumour
@@ -156,7 +168,7 @@ def _image_cells(
 ) -> Cells:
     """CT, labelmap and roles of a patient; the labelmap is written as NIfTI."""
     ct, seg = _earliest_pair(series, seg_description)
-    segmentation = read_dicom_seg(seg.files[0])
+    segmentation = read_segmentation(seg.files[:1], SEG_RULES)
     roles = {rule.name: segmentation.labels_of(rule.name) for rule in SEG_RULES}
     names = ", ".join(s.name for s in segmentation.segments)
     for role in needed:
