@@ -43,10 +43,10 @@ def write_region_csv(path: Path, case: CaseResult) -> None:
                 share.attention,
                 *(share.logit_shares[c.name] for c in case.classes),
             ]
-            texts = [_spreadsheet_text(t) for t in (region.id, region.name, region.kind)]
+            texts = [spreadsheet_text(t) for t in (region.id, region.name, region.kind)]
             writer.writerow(texts + [n if n == "" else f"{n:.6g}" for n in numbers])
 
 
-def _spreadsheet_text(text: str) -> str:
+def spreadsheet_text(text: str) -> str:
     """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
