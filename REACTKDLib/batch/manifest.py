@@ -145,48 +145,71 @@ def _json_lines(stream: IO[str], path: Path) -> Iterator[Row]:
         yield _json_row(number, document)
 
 
-def _json_rows(stream: IO[str], path: Path) -> Iterator[Row]:
-    """The objects of one array, decoded one at a time."""
-    decoder, text, number = json.JSONDecoder(), "", 0
+class _Text:
+    """A stream of JSON of which only the part being decoded is in memory."""
 
-    def more() -> bool:
-        nonlocal text
-        chunk = stream.read(_CHUNK)
-        text += chunk
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream, self._text, self._at = stream, "", 0
+        self._decoder = json.JSONDecoder()
+
+    def _more(self) -> bool:
+        chunk = self._stream.read(_CHUNK)
+        self._text, self._at = self._text[self._at :] + chunk, 0
         return bool(chunk)
 
-    def next_mark() -> str:
-        """The next character that is no space, left in ``text``; empty at the end."""
-        nonlocal text
-        while not (text := text.lstrip(" \t\r\n")) and more():
-            pass
-        return text[:1]
+    def mark(self) -> str:
+        """The next character that is no space, which stays; empty at the end."""
+        while True:
+            while self._text[self._at : self._at + 1] in (" ", "\t", "\r", "\n"):
+                self._at += 1
+            if self._at < len(self._text) or not self._more():
+                return self._text[self._at : self._at + 1]
 
-    if next_mark() != "[":
+    def skip(self) -> None:
+        """Take the character that :meth:`mark` has shown."""
+        self._at += 1
+
+    def value(self) -> Any:
+        """The next value.
+
+        Raises
+        ------
+        ValueError, RecursionError : it is no JSON, or longer than ``MAX_ROW``.
+        """
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._text, self._at)
+            except (ValueError, RecursionError):
+                if len(self._text) - self._at > MAX_ROW or not self._more():
+                    raise
+                continue
+            length = end - self._at
+            # A number at the end of what was read may go on.
+            if end < len(self._text) or not self._more():
+                self._at += length
+                return value
+
+
+def _json_rows(stream: IO[str], path: Path) -> Iterator[Row]:
+    """The objects of one array, decoded one at a time."""
+    text, number = _Text(stream), 0
+    if text.mark() != "[":
         raise _broken(path, "it is no JSON array of objects")
-    text = text[1:]
-    while (mark := next_mark()) != "]":
+    text.skip()
+    while (mark := text.mark()) != "]":
         if number and mark != ",":
             raise _broken(path, f"no comma after object {number}")
         if number:
-            text = text[1:]
-            next_mark()
-        while True:
-            try:
-                document, end = decoder.raw_decode(text)
-                # A number or a word at the end of what was read may go on.
-                if end < len(text) or not more():
-                    break
-            except (ValueError, RecursionError) as error:
-                if len(text) > MAX_ROW:
-                    raise _broken(path, f"object {number + 1} is longer than {MAX_ROW}") from error
-                if not more():
-                    raise _broken(path, f"object {number + 1}: {error}") from error
+            text.skip()
+            text.mark()
         number += 1
-        text = text[end:]
+        try:
+            document = text.value()
+        except (ValueError, RecursionError) as error:
+            raise _broken(path, f"object {number}: {error}") from error
         yield _json_row(number, document)
-    text = text[1:]
-    if next_mark():
+    text.skip()
+    if text.mark():
         raise _broken(path, "something follows the array")
 
 

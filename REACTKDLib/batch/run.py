@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -210,20 +210,20 @@ class _Batch:
 
     def run(self, process: Process) -> None:
         """Do every case that is not finished."""
-        jobs = self._jobs()
-        first = next(jobs, None)
-        if first is None:
-            return  # nothing to do: no worker is started
-        with _workers(self._options, self._listener, process) as work:
-            for outcome in work(itertools.chain([first], jobs)):
-                self._end(outcome)
+        with contextlib.closing(self._jobs()) as jobs:
+            first = next(jobs, None)
+            if first is None:
+                return  # nothing to do: no worker is started
+            with _workers(self._options, self._listener, process) as work:
+                for outcome in work(itertools.chain([first], jobs)):
+                    self._end(outcome)
 
     def write_tables(self) -> None:
         """Summary and failures of all that has ended."""
         if not write_tables(self._plan, self._store, self._package.class_names):
             self._listener.message("There is no summary.parquet, because pyarrow is not installed.")
 
-    def _jobs(self) -> Iterator[Job]:
+    def _jobs(self) -> Generator[Job, None, None]:
         for case in self._plan.cases():
             if case.problems:
                 self._tell(Outcome(case, unusable(case)))

@@ -9,9 +9,9 @@ import contextlib
 import csv
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..region_csv import spreadsheet_text
 from ..report import PROVENANCE, RESULT
@@ -110,10 +110,11 @@ def write_tables(plan: Plan, store: Store, classes: Sequence[str]) -> bool:
         with contextlib.ExitStack() as files:
             summary = files.enter_context(_csv_table(store.work / SUMMARY, list(columns)))
             failures = files.enter_context(_csv_table(store.work / FAILURES, FAILURE_COLUMNS))
-            grouped = (
-                files.enter_context(_Parquet(store.work / PARQUET, columns)) if parquet else None
-            )
-            for case, failure in _ended(plan, store):
+            grouped = None
+            if parquet:
+                stream = files.enter_context((store.work / PARQUET).open("wb"))
+                grouped = files.enter_context(_Parquet(stream, columns))
+            for case, failure in files.enter_context(contextlib.closing(_ended(plan, store))):
                 row: dict[str, Any] = {}
                 if failure is None:
                     try:
@@ -139,7 +140,7 @@ def unusable(case: Case) -> Failure:
     return Failure(UNUSABLE_ROW, f"{'; '.join(case.problems)}.", "Correct the manifest or folder.")
 
 
-def _ended(plan: Plan, store: Store) -> Iterator[tuple[Case, Failure | None]]:
+def _ended(plan: Plan, store: Store) -> Generator[tuple[Case, Failure | None], None, None]:
     """Cases that have a result, or a failure; not those that are still to be done."""
     for case in plan.cases():
         if case.problems:
@@ -180,15 +181,16 @@ def _cell(value: Any) -> str:
 
 
 class _Parquet:
-    """A Parquet file, written by groups of rows."""
+    """A Parquet file, written by groups of rows. Its stream is the caller's, so that it is closed
+    on a full disk too."""
 
-    def __init__(self, path: Path, columns: dict[str, type]) -> None:
+    def __init__(self, stream: IO[bytes], columns: dict[str, type]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         types = {str: pa.string(), float: pa.float64(), bool: pa.bool_(), int: pa.int64()}
         self._schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
-        self._writer = pq.ParquetWriter(path, self._schema)
+        self._writer = pq.ParquetWriter(stream, self._schema)
         self._table = pa.Table
         self._rows: list[dict[str, Any]] = []
 
