@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: Cases in flight for each worker: one that it does, one that waits, so that it never idles.
 _PER_WORKER = 2
-#: Seconds between looks at the cluster, and for which it may have no worker at all.
-_LOOK, _PATIENCE = 5.0, 120.0
+#: Seconds to find a scheduler, between looks at the cluster, and for which it may have no worker.
+_CONNECT, _LOOK, _PATIENCE = 30.0, 5.0, 120.0
 #: Workers of an existing cluster that may end with a case at hand before it is given up.
 _MOST_DEATHS = 10
 #: What a local worker needs at least, for the default number of workers.
@@ -126,7 +126,7 @@ def existing_cluster(address: str, memory: int | None) -> Iterator[Cluster]:
 
     advice = "Check the address, and that scheduler and workers run."
     try:
-        client = Client(address, timeout="30s")
+        client = Client(address, timeout=_CONNECT)
     except (OSError, ValueError, TimeoutError) as error:
         raise EnvironmentProblem(f"No scheduler answers at {address}: {error}.", advice) from error
     with client:
