@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def result_document(job: Job) -> dict[str, object]:
     }
 
 
-def write_manifest(folder: Path, names: list[str]) -> Path:
+def write_manifest(folder: Path, names: Iterable[str]) -> Path:
     """``manifest.csv`` of cases that all have the same two tiny images."""
     import SimpleITK as sitk
 

@@ -69,7 +69,7 @@ def lasting(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_batch_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path, random_package):
-    names = [f"c{n:02}" for n in range(40)]
+    names = [f"c{n:02}" for n in range(24)]
     names[7] = "fails-1"
     manifest = write_manifest(tmp_path / "in", names)
     assert start(manifest, tmp_path / "whole", random_package.path).wait() == 0
@@ -78,7 +78,7 @@ def test_a_batch_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_pat
     kills = 0
     while len(known) < len(names) - 1:
         process = start(manifest, out, random_package.path)
-        want = len(known) + chance.randint(1, 12)
+        want = len(known) + chance.randint(1, 9)
         while process.poll() is None and len(list((out / CASES).glob("*"))) < want:
             time.sleep(0.001)
         time.sleep(chance.random() * 0.03)
@@ -88,7 +88,7 @@ def test_a_batch_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_pat
         now = finished(out)
         assert known.items() <= now.items()  # none lost, none done twice
         known = now
-    assert kills > 3
+    assert kills > 2
     assert start(manifest, out, random_package.path).wait() == 0
     assert finished(out) == known
     for name in (SUMMARY, FAILURES):
