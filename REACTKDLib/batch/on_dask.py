@@ -32,6 +32,14 @@ _MOST_DEATHS = 10
 #: What a local worker needs at least, for the default number of workers.
 _LEAST_MEMORY = 3 * 2**30
 
+#: One thread for each worker: a core does more cases of its own than as half of a pair.
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)
+
 _DASK = {
     # Cases hold their data outside of Dask: nothing can be spilled, and a paused worker would wait
     # for ever. The nanny still ends one that takes more than its memory.
@@ -85,15 +93,14 @@ def local_cluster(workers: int, memory: int | None) -> Iterator[Cluster]:
     They talk over the loopback device, encrypted where the package cryptography is installed.
     """
     import dask
-    from dask.system import CPU_COUNT
     from distributed import Client, LocalCluster, Security
     from distributed.system import MEMORY_LIMIT
 
     share = memory or MEMORY_LIMIT // workers
-    threads = str(max(1, CPU_COUNT // workers))
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    environment = dict.fromkeys((*names, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), threads)
-    configuration = {**_DASK, "distributed.nanny.pre-spawn-environ": environment}
+    configuration = {
+        **_DASK,
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREADS, "1"),
+    }
     secure = importlib.util.find_spec("cryptography") is not None
     with (
         dask.config.set(configuration),
@@ -108,7 +115,7 @@ def local_cluster(workers: int, memory: int | None) -> Iterator[Cluster]:
         ) as cluster,
         Client(cluster) as client,
     ):
-        text = f"{workers} workers with {threads} threads and {share / 2**30:.1f} GiB each"
+        text = f"{workers} workers with one thread and {share / 2**30:.1f} GiB each"
         if not secure:
             text += " (other users of this machine could reach them: install cryptography)"
         yield Cluster(client, text, share)

@@ -9,6 +9,7 @@ and ``work/``, where everything is written first; a run that begins clears it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -45,8 +46,9 @@ class Settings:
     target: str | None
     roles: tuple[tuple[str, tuple[str, ...]], ...]
 
+    @functools.cached_property
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """As JSON; not to be changed."""
         document: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return document
 
@@ -202,7 +204,7 @@ def _check_settings(folder: Path, settings: Settings, *, rerun_changed: bool) ->
         earlier = json.loads(path.read_text(encoding="utf-8"))
         changes = [
             f"{name} {earlier.get(name)!r}, now {value!r}"
-            for name, value in settings.document().items()
+            for name, value in settings.document.items()
             if earlier.get(name) != value
         ]
     except (OSError, ValueError, AttributeError) as error:
@@ -218,7 +220,7 @@ def _check_settings(folder: Path, settings: Settings, *, rerun_changed: bool) ->
 
 def _write_settings(store: Store, settings: Settings) -> None:
     partial = store.work / SETTINGS
-    text = json.dumps(settings.document(), indent=1, ensure_ascii=False)
+    text = json.dumps(settings.document, indent=1, ensure_ascii=False)
     partial.write_text(text + "\n", encoding="utf-8")
     put(partial, store.folder / SETTINGS)
 
@@ -261,7 +263,7 @@ def made_from(case: Case, root: Path, settings: Settings) -> dict[str, Any]:
         inputs.append(
             {"role": role, "path": path, "files": len(files), "bytes": size, "digest": digest}
         )
-    return {"settings": settings.document(), "series": case.series, "inputs": inputs}
+    return {"settings": settings.document, "series": case.series, "inputs": inputs}
 
 
 def _stamps(path: Path, role: str) -> list[tuple[str, int, int]]:

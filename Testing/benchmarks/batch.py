@@ -73,9 +73,9 @@ class Timed(Heard):
         return statistics.median(steps)
 
     @property
-    def throughput(self) -> float:
-        """Cases per second after the first tenth."""
-        first = max(4, len(self.times) // 10)
+    def rate(self) -> float:
+        """Cases per second of the second half, when all workers have loaded the model."""
+        first = len(self.times) // 2
         return (len(self.times) - first) / (self.times[-1] - self.times[first - 1])
 
 
@@ -127,9 +127,9 @@ def scaling(folder: Path, count: int) -> None:
     for workers in (1, 2):
         heard = Timed()
         seconds = on_workers(folder, f"workers-{workers}", workers, count, heard)
-        rates.append(heard.throughput)
+        rates.append(heard.rate)
         print(f"{workers} worker(s): {count} cases in {seconds:.1f} s, start included;", end=" ")
-        print(f"{heard.throughput:.2f} cases/s once warm")
+        print(f"{heard.rate:.2f} cases/s once warm")
     print(f"scaling from 1 to 2 workers         {rates[1] / rates[0]:8.2f}")
 
 
@@ -160,12 +160,14 @@ def killed_worker(folder: Path, count: int) -> None:
     print(f"{heard.counts.failed} failed, {seconds:.1f} s")
 
 
-def many_rows(folder: Path, count: int) -> None:
+def many_rows(folder: Path, count: int, workers: int) -> None:
     """Rows of simulated work; prints a JSON object. Runs in a process of its own."""
     manifest = write_manifest(folder / "in", (f"case {n}" for n in range(count)))
     heard = Forgetful()
     began = time.perf_counter()
-    run_batch(manifest, folder / "out", load_package(), BatchOptions(workers=2), heard, simulated)
+    run_batch(
+        manifest, folder / "out", load_package(), BatchOptions(workers=workers), heard, simulated
+    )
     seconds = time.perf_counter() - began
     print(json.dumps({"seconds": seconds, "done": heard.counts.done, "peak_mib": _peak_mib()}))
 
@@ -181,14 +183,17 @@ def _peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def long_manifest(folder: Path, rows: int) -> None:
+def long_manifest(folder: Path, rows: int, workers: int) -> None:
     """Peak memory for few and for many rows."""
-    for count in (1000, rows):
+    for count in (rows // 100, rows):
         command = [sys.executable, __file__, "--many", str(count), "--folder", str(folder)]
+        command += ["--workers", str(workers)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         figures = json.loads(done.stdout.strip().splitlines()[-1])
         shutil.rmtree(folder / "out")
-        print(f"{count} rows of simulated work, 2 workers: {figures['done']} done in", end=" ")
+        print(
+            f"{count} rows of simulated work, {workers} workers: {figures['done']} done in", end=" "
+        )
         print(f"{figures['seconds']:.0f} s ({count / figures['seconds']:.0f} rows/s);", end=" ")
         print(f"peak memory of the batch's process {figures['peak_mib']:.0f} MiB")
 
@@ -197,11 +202,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=30, help="of the real pipeline")
     parser.add_argument("--rows", type=int, default=100_000, help="of simulated work")
+    parser.add_argument("--workers", type=int, default=2, help="of the many rows")
     parser.add_argument("--folder", type=Path, help="where to write; default: a temporary one")
     parser.add_argument("--many", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.many:
-        many_rows(options.folder, options.many)
+        many_rows(options.folder, options.many, options.workers)
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         folder = Path(scratch)
@@ -209,7 +215,7 @@ def main() -> None:
         overhead(folder, options.cases)
         scaling(folder, options.cases)
         killed_worker(folder, options.cases)
-        long_manifest(folder / "many", options.rows)
+        long_manifest(folder / "many", options.rows, options.workers)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,9 @@ def test_workers_that_die_or_hang_cost_only_their_case(batch, tmp_path):
     assert "longer than 3 s" in failures["hangs-1"]["reason"]
     assert "ended 2 times" in failures["kills-1"]["reason"]
     assert len(table(tmp_path / "out" / SUMMARY)) == len(names) - 3
-    assert any("2 workers with" in text and "1.0 GiB each" in text for text in heard.messages)
+    assert any(
+        "2 workers with one thread" in text and "1.0 GiB each" in text for text in heard.messages
+    )
 
 
 def test_a_clusters_workers_do_the_same(batch, tmp_path):
