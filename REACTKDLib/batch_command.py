@@ -186,13 +186,14 @@ class _JsonListener:
             return
         elapsed = time.monotonic() - self._began
         ended = counts.done + counts.failed
+        facts = {} if outcome.failure is None else vars(outcome.failure)
         self._log.event(
             event="case",
-            case=outcome.case.name,
+            case=_encodable(outcome.case.name),
             row=outcome.case.row,
             outcome="done" if outcome.failure is None else "failed",
             seconds=round(outcome.seconds, 3),
-            **({} if outcome.failure is None else vars(outcome.failure)),
+            **{name: _encodable(text) for name, text in facts.items()},
             ended=counts.total - counts.remaining,
             total=counts.total,
             cases_per_second=round(ended / elapsed, 4),
@@ -201,6 +202,13 @@ class _JsonListener:
 
 
 def _sentence(outcome: Outcome) -> str:
+    """A failure for the terminal: what a manifest can hold may have control characters in it."""
     assert outcome.failure is not None
     name = outcome.case.name or f"row {outcome.case.row}"
-    return f"{ascii(name)[1:-1]}: {outcome.failure.error}: {outcome.failure.reason}"
+    text = f"{name}: {outcome.failure.error}: {outcome.failure.reason}"
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _encodable(text: str) -> str:
+    """Text that can be written: file names, and JSON, may hold what is no character."""
+    return text.encode("utf-8", "backslashreplace").decode()

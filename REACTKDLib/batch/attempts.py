@@ -62,6 +62,7 @@ def attempt(folder: Path, timeout: float | None) -> Iterator[Path]:
             try:
                 yield stage
             finally:
-                faulthandler.cancel_dump_traceback_later()
+                if timeout is not None:  # else the timer, if there is one, is somebody else's
+                    faulthandler.cancel_dump_traceback_later()
     finally:  # not reached by a process that ends in the midst of it
         shutil.rmtree(folder, ignore_errors=True)

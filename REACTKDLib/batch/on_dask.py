@@ -40,7 +40,7 @@ _THREADS = (
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
 
-_DASK = {
+_DASK: dict[str, Any] = {
     # Cases hold their data outside of Dask: nothing can be spilled, and a paused worker would wait
     # for ever. The nanny still ends one that takes more than its memory.
     "distributed.worker.memory.target": False,
@@ -51,6 +51,9 @@ _DASK = {
     # A case says itself when it has ended too many workers.
     "distributed.scheduler.allowed-failures": 100,
     "distributed.admin.low-level-log-length": 100,
+    # No pages for a browser.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
 }
 
 
@@ -87,6 +90,22 @@ def default_workers() -> int:
 
 
 @contextlib.contextmanager
+def _quiet_dask() -> Iterator[None]:
+    """Keeps Dask's log off the terminal: what becomes of cases is told by their outcomes."""
+    import distributed  # makes its loggers
+
+    names = [n for n in logging.root.manager.loggerDict if n.startswith(distributed.__name__)]
+    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in levels:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
 def local_cluster(workers: int, memory: int | None) -> Iterator[Cluster]:
     """``workers`` processes on this machine of ``memory`` bytes each (None: an equal part of all).
 
@@ -103,6 +122,7 @@ def local_cluster(workers: int, memory: int | None) -> Iterator[Cluster]:
     }
     secure = importlib.util.find_spec("cryptography") is not None
     with (
+        _quiet_dask(),
         dask.config.set(configuration),
         LocalCluster(
             n_workers=workers,
@@ -110,12 +130,13 @@ def local_cluster(workers: int, memory: int | None) -> Iterator[Cluster]:
             processes=True,
             memory_limit=share,
             dashboard_address=None,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.CRITICAL,
             security=Security.temporary() if secure else None,
         ) as cluster,
         Client(cluster) as client,
     ):
-        text = f"{workers} workers with one thread and {share / 2**30:.1f} GiB each"
+        text = f"{workers} worker{'s' * (workers > 1)} with one thread and {share / 2**30:.1f} GiB each"
         if not secure:
             text += " (other users of this machine could reach them: install cryptography)"
         yield Cluster(client, text, share)
@@ -136,7 +157,7 @@ def existing_cluster(address: str, memory: int | None) -> Iterator[Cluster]:
         client = Client(address, timeout=_CONNECT)
     except (OSError, ValueError, TimeoutError) as error:
         raise EnvironmentProblem(f"No scheduler answers at {address}: {error}.", advice) from error
-    with client:
+    with _quiet_dask(), client:
         try:
             client.wait_for_workers(1, timeout=_PATIENCE)
         except TimeoutError as error:

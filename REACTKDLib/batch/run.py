@@ -29,6 +29,8 @@ from .task import Job, Outcome, Process, run_job, run_pipeline
 #: Failures that no other case would escape: the batch ends, and can be resumed.
 _END_ALL = ("OutputError", "EnvironmentProblem")
 CHANGED = "ChangedInput"
+#: Seconds of a timeout that all systems can count: a month.
+_LONGEST = 2_678_400.0
 
 _Work = Callable[[Iterable[Job]], Iterator[Outcome]]
 
@@ -137,9 +139,10 @@ def _check(options: BatchOptions, package: ModelPackage) -> None:
     """Everything that can be refused before the output folder is touched."""
     from ..pipeline import RunOptions, check_options
 
-    for name, value in (("--workers", options.workers), ("--timeout", options.timeout)):
-        if value is not None and (value < 0 or (name == "--timeout" and value == 0)):
-            raise OptionError(f"{name} is {value}.", "Give a positive number.")
+    if options.workers is not None and options.workers < 0:
+        raise OptionError(f"--workers is {options.workers}.", "Give 0 or more.")
+    if options.timeout is not None and not 0 < options.timeout < _LONGEST:
+        raise OptionError(f"--timeout is {options.timeout}.", "Give a positive number of seconds.")
     if options.memory is not None and options.memory < BASE_BYTES:
         raise OptionError(
             f"--memory is {options.memory / 2**30:.2f} GiB; the libraries alone need"

@@ -103,13 +103,15 @@ class Store:
         for path in result.rglob("*"):
             _flush(path)
         _flush(result)
-        place = self.result(name)
+        place, earlier = self.result(name), result.with_name("replaced")
         if replace and place.exists():
-            os.replace(place, result.with_name("replaced"))
+            os.replace(place, earlier)
         try:
             os.rename(result, place)
         except OSError as error:
-            if place.exists():
+            if earlier.exists():
+                os.replace(earlier, place)
+            elif place.exists():
                 raise FileExistsError(error.errno, error.strerror, str(place)) from error
             raise
         _flush(place.parent)

@@ -174,6 +174,19 @@ def test_the_json_log_has_one_object_per_case(real_batch, tmp_path, capsys):
     assert next(c for c in cases if c["case"] == "cut")["error"] == "InputError"
 
 
+@pytest.mark.parametrize("log", [[], ["--log-json"]])
+def test_what_no_terminal_should_see_is_not_shown(tmp_path, random_package, capsys, log):
+    rows = [{"case": "\ud800", "ct": "x", "segmentation": "y"}]
+    rows += [{"case": "b\x1b[2J", "ct": "\x1b]0;x\x07", "segmentation": "\udcff"}]
+    (tmp_path / "m.json").write_text(json.dumps(rows), encoding="utf-8")
+    arguments = ["batch", str(tmp_path / "m.json"), "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--model", str(random_package.path), "--workers", "0", *log]) == 7
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err
+    (captured.out + captured.err).encode()
+    assert [row["row"] for row in table(tmp_path / "out" / FAILURES)] == ["1", "2"]
+
+
 # isolation
 
 
@@ -427,6 +440,7 @@ def test_a_damaged_result_is_named(batch, tmp_path):
     [
         BatchOptions(workers=-1),
         BatchOptions(workers=2, timeout=0),
+        BatchOptions(workers=2, timeout=float("nan")),
         BatchOptions(workers=0, timeout=5),
         BatchOptions(workers=2, scheduler="tcp://here:1"),
         BatchOptions(workers=0, memory=BASE_BYTES - 1),
