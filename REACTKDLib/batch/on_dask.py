@@ -51,6 +51,8 @@ _DASK: dict[str, Any] = {
     # A case says itself when it has ended too many workers.
     "distributed.scheduler.allowed-failures": 100,
     "distributed.admin.low-level-log-length": 100,
+    # Ctrl-C reaches them too, but it is the batch that ends them.
+    "distributed.worker.preload": ["import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"],
     # No pages for a browser.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
@@ -136,7 +138,8 @@ def local_cluster(workers: int, memory: int | None) -> Iterator[Cluster]:
         ) as cluster,
         Client(cluster) as client,
     ):
-        text = f"{workers} worker{'s' * (workers > 1)} with one thread and {share / 2**30:.1f} GiB each"
+        text = f"{workers} worker{'s' * (workers > 1)} with one thread"
+        text += f" and {share / 2**30:.1f} GiB each"
         if not secure:
             text += " (other users of this machine could reach them: install cryptography)"
         yield Cluster(client, text, share)

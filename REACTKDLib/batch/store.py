@@ -86,11 +86,10 @@ class Store:
         try:
             folder = self.result(name)
             record = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))["batch"]
-            if (folder / RESULT).stat().st_size == 0 or not isinstance(record, dict):
-                return None
-            return record
+            json.loads((folder / RESULT).read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError):
             return None
+        return record if isinstance(record, dict) else None
 
     def commit(self, result: Path, name: str, *, replace: bool) -> None:
         """Put a complete result folder in its place; after this a power failure cannot lose it.

@@ -186,6 +186,7 @@ class Soak:
             if self._finished() >= goal:
                 time.sleep(self.chance.random() * 0.5)
                 process.kill()
+                process.wait()
                 self.events["batches killed"] += 1
 
         return disturb
