@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # No screen is needed: Slicer's views draw through EGL, Qt into memory.
 HEADLESS := env -u DISPLAY VTK_DEFAULT_OPENGL_WINDOW=vtkEGLRenderWindow QT_QPA_PLATFORM=offscreen
 
-.PHONY: setup demo demo-real test lint types bench pictures model clean
+.PHONY: setup demo demo-real test lint types bench bench-batch pictures model clean
 
 setup: $(READY)
 
@@ -38,6 +38,11 @@ bench: $(READY)
 	$(BIN)/python Testing/benchmarks/backends.py
 	$(BIN)/python Testing/benchmarks/lowdose.py
 	$(HEADLESS) $(BIN)/python Testing/benchmarks/panel.py
+
+# Batches: overhead, scaling, 100,000 rows, killed workers; then 500 cases with faults injected.
+bench-batch: $(READY)
+	$(BIN)/python Testing/benchmarks/batch.py
+	$(BIN)/python Testing/benchmarks/batch_soak.py
 
 # Pictures in docs/pictures: the module, its report (with Chromium and pdftoppm), and the demos
 # (those of make demo and make demo-real, as they were last run).

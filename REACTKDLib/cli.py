@@ -1,9 +1,9 @@
-"""The command line: ``reactkd predict | series | info | demo | scene | report | dicom | push |
-export``.
+"""The command line: ``reactkd predict | batch | series | info | demo | scene | report | dicom |
+push | export``.
 
 Exit codes: 0 done; 1 unexpected error; 2 wrong option; 3 unusable input; 4 unusable model package;
 5 output exists, cannot be written or was not stored by a PACS; 6 a library, device or download is
-not available; 130 interrupted.
+not available; 7 a batch is complete and some of its cases failed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .batch_command import add_batch_options, run_batch_command
 from .cli_dicom import add_deidentify_options, add_dicom_commands, chosen_pseudonyms
 from .errors import EnvironmentProblem, InputError, OptionError, ReactKDError
 from .model_package import (
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     log = _JsonLog() if options.log_json else _TerminalLog()
     try:
-        options.run(options, log)
+        return options.run(options, log) or 0
     except ReactKDError as error:
         log.error(type(error).__name__, error.message, error.advice, error.exit_code)
         return error.exit_code
@@ -52,7 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = f"Unexpected {type(error).__name__}: {error}."
         log.error("Unexpected", text, "Run again with --debug and report the output.", 1)
         return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,12 +63,32 @@ def _parser() -> argparse.ArgumentParser:
         prog="reactkd",
         description=f"What a liver tumour classifier saw in a CT. {RESEARCH_USE}",
         epilog="Exit codes: 0 done, 1 unexpected, 2 option, 3 input, 4 model package, 5 output,"
-        " 6 missing library, device or download, 130 interrupted.",
+        " 6 missing library, device or download, 7 some cases of a batch failed, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"reactkd {__version__}")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--role",
+        action="append",
+        default=[],
+        metavar="ROLE=SEGMENT",
+        help="which segment (name or label) has a role, e.g. liver=5; repeatable",
+    )
+    shared.add_argument("--model", help="model package: a folder, or the name of a shipped one")
+    shared.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    shared.add_argument(
+        "--backend",
+        default="auto",
+        help="what runs the network: auto (on the CPU the fastest installed), torch, openvino or"
+        " onnxruntime",
+    )
+    shared.add_argument("--scheme", default="anatomical", help="regions: anatomical or paper")
+    shared.add_argument("--target", help="class to explain; default: the most probable")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    predict = commands.add_parser("predict", parents=[common], help="classify and explain one CT")
+    predict = commands.add_parser(
+        "predict", parents=[shared, common], help="classify and explain one CT"
+    )
     predict.set_defaults(run=_predict)
     predict.add_argument(
         "--ct", type=Path, required=True, help="NIfTI, NRRD, MetaImage or DICOM folder"
@@ -84,13 +104,6 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--pet-fdg", type=Path, help="FDG-PET: SUV, or DICOM folder")
     predict.add_argument("--pet-acetate", type=Path, help="acetate-PET: SUV, or DICOM folder")
     predict.add_argument(
-        "--role",
-        action="append",
-        default=[],
-        metavar="ROLE=SEGMENT",
-        help="which segment (name or label) has a role, e.g. liver=5; repeatable",
-    )
-    predict.add_argument(
         "--pet-value",
         action="append",
         default=[],
@@ -99,16 +112,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_series_options(predict)
     predict.add_argument("--case-id", help="name of the case in the result")
-    predict.add_argument("--model", help="model package: a folder, or the name of a shipped one")
-    predict.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    predict.add_argument(
-        "--backend",
-        default="auto",
-        help="what runs the network: auto (on the CPU the fastest installed), torch, openvino or"
-        " onnxruntime",
-    )
-    predict.add_argument("--scheme", default="anatomical", help="regions: anatomical or paper")
-    predict.add_argument("--target", help="class to explain; default: the most probable")
     predict.add_argument("--overwrite", action="store_true", help="replace an earlier result")
     predict.add_argument(
         "--dicom-output", type=Path, metavar="DIR", help="new folder for the result as DICOM"
@@ -121,6 +124,12 @@ def _parser() -> argparse.ArgumentParser:
     series.set_defaults(run=_series)
     series.add_argument("folder", type=Path, help="DICOM folder")
     _add_series_options(series)
+
+    batch = commands.add_parser(
+        "batch", parents=[shared, common], help="classify and explain many CTs, resumably"
+    )
+    batch.set_defaults(run=_batch)
+    add_batch_options(batch)
 
     info = commands.add_parser("info", parents=[common], help="show a model package")
     info.set_defaults(run=_info)
@@ -217,6 +226,9 @@ class _JsonLog:
     def error(self, kind: str, message: str, advice: str, exit_code: int) -> None:
         self._print(event="error", error=kind, message=message, advice=advice, exit_code=exit_code)
 
+    def event(self, **fields: Any) -> None:
+        self._print(**fields)
+
     @staticmethod
     def _print(**fields: Any) -> None:
         print(json.dumps(fields, ensure_ascii=False), flush=True)
@@ -225,8 +237,8 @@ class _JsonLog:
 _Log = _TerminalLog | _JsonLog
 
 
-def _predict(options: argparse.Namespace, log: _Log) -> None:
-    package = _package(options.model)
+def _roles(options: argparse.Namespace, package: ModelPackage) -> dict[str, tuple[str, ...]]:
+    """The segments that ``--role`` names, by role."""
     roles: dict[str, tuple[str, ...]] = {}
     known = [rule.name for rule in package.role_rules]
     for text in options.role:
@@ -236,6 +248,17 @@ def _predict(options: argparse.Namespace, log: _Log) -> None:
                 f"--role {text!r} is not ROLE=SEGMENT.", f"Roles of this model: {', '.join(known)}."
             )
         roles[role] = (*roles.get(role, ()), segment)
+    return roles
+
+
+def _batch(options: argparse.Namespace, log: _Log) -> int:
+    package = _package(options.model)
+    return run_batch_command(options, package, _roles(options, package), log)
+
+
+def _predict(options: argparse.Namespace, log: _Log) -> None:
+    package = _package(options.model)
+    roles = _roles(options, package)
     # Imported late, so that `reactkd info` and a wrong option need neither SimpleITK nor torch.
     from .pipeline import RunOptions, run_files
     from .read import StudyFiles

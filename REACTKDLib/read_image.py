@@ -48,6 +48,9 @@ _FORMATS: dict[str, tuple[str, Callable[[Path], VoxelLayout]]] = {
     ".mhd": ("MetaImageIO", meta_layout),
 }
 
+#: How the names of image files end, small letters.
+SUFFIXES = tuple(_FORMATS)
+
 
 @dataclass(frozen=True, eq=False)
 class ImageFile:

@@ -43,7 +43,7 @@ def write_region_csv(path: Path, case: CaseResult) -> None:
                 share.attention,
                 *(share.logit_shares[c.name] for c in case.classes),
             ]
-            texts = [_spreadsheet_text(t) for t in (region.id, region.name, region.kind)]
+            texts = [spreadsheet_text(t) for t in (region.id, region.name, region.kind)]
             writer.writerow(texts + [n if n == "" else f"{n:.6g}" for n in numbers])
 
 
@@ -51,7 +51,7 @@ def write_region_csv(path: Path, case: CaseResult) -> None:
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 
 
-def _spreadsheet_text(text: str) -> str:
+def spreadsheet_text(text: str) -> str:
     """Text that no spreadsheet takes for a formula, whatever white space it begins with."""
     control = text[:1] < " " if text else False
     return f"'{text}" if control or text.lstrip().startswith(_FORMULA) else text

@@ -33,6 +33,8 @@ RESULT_FILES = (RESULT, CSV, GRAPH, ATTENTION, REGIONS, PROVENANCE)
 
 #: Folder that ``reactkd scene`` makes inside a result.
 SCENE = "scene"
+#: Folder of DICOM objects that a batch makes inside a result.
+DICOM = "dicom"
 
 #: Fastest zlib level: the volumes are mostly zeros and small at any level.
 _COMPRESSION_LEVEL = 1
@@ -79,7 +81,7 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(
             f"{folder} exists and is not empty.", "Give a new folder, or --overwrite for a result."
         )
-    foreign = sorted(names - {*RESULT_FILES, SCENE})
+    foreign = sorted(names - {*RESULT_FILES, SCENE, DICOM})
     if foreign:
         raise OutputError(
             f"{folder} holds files that REACTKD did not write: {', '.join(foreign[:5])}.",

@@ -27,14 +27,12 @@ _SAME_HU = 1.0
 DICOM_FILES = (SEGMENTATION, PARAMETRIC_MAP, REPORT, PAGE)
 
 
-def check_dicom_output(folder: Path, *, overwrite: bool = False) -> None:
-    """Refuse libraries that are missing and an output folder, before any work is done.
+def check_libraries() -> None:
+    """Refuse libraries that are missing.
 
     Raises
     ------
     EnvironmentProblem : a library of the extra ``dicom`` is missing or too old.
-    OutputError : the folder is a file, or is not empty (with ``overwrite``: holds other files than
-        :data:`DICOM_FILES`).
     """
     need_libraries(("pydicom", "highdicom", "PIL"), "dicom", "DICOM output")
     version = importlib.metadata.version("highdicom")
@@ -43,6 +41,18 @@ def check_dicom_output(folder: Path, *, overwrite: bool = False) -> None:
             f"highdicom {version} is too old for DICOM output.",
             f"Install {'.'.join(map(str, _HIGHDICOM))} or later: pip install --upgrade highdicom.",
         )
+
+
+def check_dicom_output(folder: Path, *, overwrite: bool = False) -> None:
+    """Refuse libraries that are missing and an output folder, before any work is done.
+
+    Raises
+    ------
+    EnvironmentProblem : as :func:`check_libraries`.
+    OutputError : the folder is a file, or is not empty (with ``overwrite``: holds other files than
+        :data:`DICOM_FILES`).
+    """
+    check_libraries()
     if not folder.exists():
         return
     if not folder.is_dir():

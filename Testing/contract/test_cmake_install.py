@@ -172,6 +172,29 @@ else:
     in_harness(installed, LOAD_IN_HARNESS + check, start)
 
 
+IN_SLICER = """
+import runpy, types
+codes = []
+for name in ("slicer", "slicer.i18n", "slicer.util", "qt"):
+    sys.modules[name] = types.ModuleType(name)
+slicer = sys.modules["slicer"]
+slicer.app, slicer.util = types.SimpleNamespace(slicerHome="nowhere"), sys.modules["slicer.util"]
+slicer.util.exit, sys.modules["slicer.i18n"].tr = codes.append, str
+script = here / "REACTKDSlicer" / "reactkd_batch.py"
+sys.path.remove(str(here))
+sys.argv = [str(script), "--", "--help"]
+runpy.run_path(str(script), run_name="__main__")
+assert codes == [0], codes
+assert "REACTKDLib.batch_command" in sys.modules
+"""
+
+
+def test_the_batch_script_finds_its_library_in_the_flat_folder(installed):
+    program = ONLY_HERE + IN_SLICER + FROM_HERE
+    text = run(sys.executable, "-c", program, str(installed), cwd=installed.parent)
+    assert "--resume" in text
+
+
 def own_imports(path: Path, package: str) -> set[str]:
     """REACTKD's modules that a file imports, anywhere in it, as dotted names."""
     found = set()

@@ -1,0 +1,166 @@
+"""Batches on worker processes: killed workers, hanging cases, long manifests, clusters."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import tracemalloc
+from typing import Any
+
+import pytest
+from batch_work import Heard, simulated, table, write_manifest
+
+from REACTKDLib.batch import on_dask
+from REACTKDLib.batch.on_dask import Cluster, run_on_dask
+from REACTKDLib.batch.plan import Case
+from REACTKDLib.batch.run import BatchOptions, run_batch
+from REACTKDLib.batch.store import CASES, Settings, Store
+from REACTKDLib.batch.tables import FAILURES, SUMMARY
+from REACTKDLib.batch.task import Job, Outcome
+from REACTKDLib.errors import EnvironmentProblem
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture
+def batch(tmp_path, random_package):
+    def run(names: list[str], options: BatchOptions) -> Heard:
+        heard = Heard()
+        manifest = write_manifest(tmp_path / "in", names)
+        run_batch(manifest, tmp_path / "out", random_package, options, heard, simulated)
+        return heard
+
+    return run
+
+
+def test_workers_that_die_or_hang_cost_only_their_case(batch, tmp_path):
+    """A case that kills its worker each time, one that does so once, one that never ends, one that
+    raises, among others."""
+    names = ["a", "kills-1", "once-1", "b", "hangs-1", "fails-1", *(f"c{n}" for n in range(8))]
+    heard = batch(names, BatchOptions(workers=2, timeout=3, memory=1 << 30))
+    assert heard.failures == {
+        **{"kills-1": "WorkerDied", "hangs-1": "TimedOut", "fails-1": "Unexpected"},
+    }
+    assert heard.counts.done == len(names) - 3
+    assert {p.name for p in (tmp_path / "out" / CASES).iterdir()} == set(names) - {*heard.failures}
+    failures = {row["case"]: row for row in table(tmp_path / "out" / FAILURES)}
+    assert "longer than 3 s" in failures["hangs-1"]["reason"]
+    assert "ended 2 times" in failures["kills-1"]["reason"]
+    assert len(table(tmp_path / "out" / SUMMARY)) == len(names) - 3
+    assert any(
+        "2 workers with one thread" in text and "1.0 GiB each" in text for text in heard.messages
+    )
+
+
+def test_a_clusters_workers_do_the_same(batch, tmp_path):
+    names = ["a", "once-1", "kills-1", "b"]
+    options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(n_workers=1, silence_logs=50, **options) as cluster:
+        heard = batch(names, BatchOptions(scheduler=cluster.scheduler_address))
+    assert heard.failures == {"kills-1": "WorkerDied"}
+    assert heard.counts.done == 3
+
+
+def test_workers_of_several_threads_are_refused(batch, tmp_path):
+    options: dict[str, Any] = {"threads_per_worker": 2, "dashboard_address": None}
+    with (
+        distributed.LocalCluster(n_workers=1, processes=False, silence_logs=50, **options) as some,
+        pytest.raises(EnvironmentProblem, match="2 threads") as raised,
+    ):
+        batch(["a"], BatchOptions(scheduler=some.scheduler_address))
+    assert "--nthreads 1" in raised.value.advice
+
+
+def test_a_scheduler_that_is_not_there_is_named(batch, monkeypatch):
+    monkeypatch.setattr(on_dask, "_CONNECT", 0.5)
+    with pytest.raises(EnvironmentProblem, match=r"No scheduler answers at tcp://127\.0\.0\.1:1"):
+        batch(["a"], BatchOptions(scheduler="tcp://127.0.0.1:1"))
+
+
+class FakeFuture:
+    def __init__(self, key: Any, value: Any) -> None:
+        self.key, self._value = key, value
+        self.status = "error" if isinstance(value, BaseException) else "finished"
+
+    def result(self) -> Any:
+        return self._value
+
+    def exception(self) -> Any:
+        return self._value
+
+    def add_done_callback(self, call: Any) -> None:
+        self.call = call
+
+
+class FakeClient:
+    """A cluster of two workers that ends its cases in another order than they came."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer, self._held = answer, queue.LifoQueue()
+        self.most = self.count = 0
+        self._in_flight, self._lock = 0, threading.Lock()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def nthreads(self) -> dict[str, int]:
+        return {"one": 1, "two": 1}
+
+    def submit(self, function: Any, job: Job, process: Any, *, key: Any, pure: bool) -> FakeFuture:
+        with self._lock:
+            self._in_flight += 1
+            self.count += 1
+            self.most = max(self.most, self._in_flight)
+        future = FakeFuture(key, self._answer(job))
+        self._held.put(future)
+        return future
+
+    def _work(self) -> None:
+        while True:
+            future = self._held.get()
+            while not hasattr(future, "call"):
+                pass
+            with self._lock:
+                self._in_flight -= 1
+            future.call(future)
+
+
+def jobs(tmp_path, count: int):
+    settings = Settings("1", "m", "1", "0", "anatomical", None, ())
+    for n in range(1, count + 1):
+        yield Job(Case(n, f"c{n}"), tmp_path, Store(tmp_path, "r"), settings, tmp_path)
+
+
+def test_ten_thousand_rows_are_neither_handed_out_nor_held_at_once(tmp_path):
+    client = FakeClient(lambda job: Outcome(job.case))
+    rows = 0
+    tracemalloc.start()
+    for outcome in run_on_dask(jobs(tmp_path, 10_000), simulated, Cluster(client, "", None)):
+        rows += outcome.failure is None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows == client.count == 10_000
+    assert client.most <= 4
+    assert peak < 1e6
+
+
+def test_cases_that_only_waited_at_a_dead_worker_are_tried_again(tmp_path):
+    deaths = {"c3": 2, "c5": 99}
+
+    def answer(job):
+        if deaths.get(job.case.name, 0):
+            deaths[job.case.name] -= 1
+            return distributed.KilledWorker(job.case.name, None, 3)
+        return Outcome(job.case)
+
+    outcomes = list(
+        run_on_dask(jobs(tmp_path, 8), simulated, Cluster(FakeClient(answer), "", None))
+    )
+    assert sorted(o.case.name for o in outcomes) == [f"c{n}" for n in range(1, 9)]
+    (failed,) = [o for o in outcomes if o.failure is not None]
+    assert failed.case.name == "c5"
+    assert failed.failure.error == "WorkerDied"
+
+
+def test_a_cluster_that_cannot_do_cases_ends_the_batch(tmp_path):
+    client = FakeClient(lambda job: ModuleNotFoundError("No module named 'REACTKDLib'"))
+    with pytest.raises(EnvironmentProblem, match="No module named 'REACTKDLib'"):
+        list(run_on_dask(jobs(tmp_path, 3), simulated, Cluster(client, "", None)))
