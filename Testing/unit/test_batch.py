@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from batch_work import CLASSES, COLUMNS, Heard, simulated, table, write_manifest
+from dicom_objects import write_seg
 from random_models import altered_copy
 
 from REACTKDLib.batch import run as batch_run
@@ -23,9 +24,10 @@ from REACTKDLib.batch.run import BatchOptions, run_batch
 from REACTKDLib.batch.store import CASES, HIDDEN, SETTINGS
 from REACTKDLib.batch.tables import FAILURES, PARQUET, SUMMARY, summary_columns
 from REACTKDLib.cli import main
+from REACTKDLib.dicom_output import DICOM_FILES
 from REACTKDLib.errors import EnvironmentProblem, InputError, OptionError, OutputError
 from REACTKDLib.model_package import load_package
-from REACTKDLib.report import RESULT, RESULT_FILES, read_result
+from REACTKDLib.report import DICOM, RESULT, RESULT_FILES, read_result
 
 HERE = BatchOptions(workers=0)
 RESUME = BatchOptions(workers=0, resume=True)
@@ -100,6 +102,36 @@ def test_every_case_has_its_folder_or_its_failure(real_batch):
     assert "'/'" in failures["4"]["reason"]
     assert failures["5"]["case"] == "'=1+1"
     assert "pet_fdg gone does not exist" in failures["5"]["reason"]
+
+
+def test_dicom_in_and_dicom_out(tmp_path, phantom_ct, phantom_files, ct_study, random_package):
+    """A CT and a SEG as DICOM; objects beside the result; a CT without images fails alone."""
+    segmentation = tmp_path / "in" / "segmentation.dcm"
+    segmentation.parent.mkdir()
+    study = ct_study.segmentation
+    segments = [(s.name, study.labels == s.label) for s in study.segments]
+    write_seg(segmentation, segments, study.geometry)
+    rows = [
+        f"dicom,{phantom_ct},{segmentation}",
+    ]
+    rows += [f"nifti,{phantom_files['ct']},{phantom_files['segmentation']}"]
+    manifest = segmentation.with_name("manifest.csv")
+    manifest.write_text("\n".join(["case,ct,segmentation", *rows]) + "\n", encoding="utf-8")
+    options = BatchOptions(workers=0, dicom_output=True, memory=4 * 2**30)
+    run_batch(manifest, tmp_path / "out", random_package, options, Heard())
+    case = tmp_path / "out" / CASES / "dicom"
+    assert {p.name for p in (case / DICOM).iterdir()} == set(DICOM_FILES)
+    assert read_result(case).provenance["series"]["ct"]["uid"]
+    assert [p.name for p in case.parent.iterdir()] == ["dicom"]
+    (failure,) = table(tmp_path / "out" / FAILURES)
+    assert failure["case"] == "nifti" and "no DICOM folder" in failure["reason"]
+
+
+def test_memory_of_dicom_is_told_from_headers(tmp_path, phantom_ct, phantom_files, ct_study):
+    case = Case(1, "a", str(phantom_ct), (str(phantom_files["segmentation"]),))
+    voxels = ct_study.ct.array.size
+    segmented = ct_study.segmentation.labels.size
+    assert memory_of(case, tmp_path) == BASE_BYTES + 24 * voxels + 5 * segmented
 
 
 def test_the_summary_says_what_the_results_say(real_batch):
