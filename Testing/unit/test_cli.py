@@ -184,7 +184,7 @@ def test_an_interruption_writes_nothing(predict, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr("REACTKDLib.pipeline.locate_roi", interrupt)
     assert predict() == 130
-    assert "nothing was written" in capsys.readouterr().err
+    assert "nothing half-written is left" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
