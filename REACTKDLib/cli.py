@@ -169,9 +169,9 @@ def _predict(options: argparse.Namespace, log: Log) -> None:
     package = package_of(options.model)
     roles = _roles(options, package)
     # Imported late, so that `reactkd info` and a wrong option need neither SimpleITK nor torch.
+    from .dicom_input.pet import parse_pet_values
     from .pipeline import RunOptions, run_files
     from .read import StudyFiles
-    from .read_dicom_pet import parse_pet_values
 
     pseudonyms = chosen_pseudonyms(options)
     if options.dicom_output is not None:

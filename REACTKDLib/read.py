@@ -13,18 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from .choose_series import check_phase, choose_series
-from .errors import InputError
-from .geometry import Geometry
-from .read_dicom import read_series, series_grid
-from .read_dicom_files import DicomSeries
-from .read_dicom_pet import PetValues, choose_pet_series, read_pet
-from .read_dicom_segmentation import (
+from .dicom_input.choose_series import check_phase, choose_series
+from .dicom_input.files import DicomSeries
+from .dicom_input.pet import PetValues, choose_pet_series, read_pet
+from .dicom_input.segmentation import (
     check_drawn_on,
     drawn_on,
     is_dicom_segmentation,
     segmentation_file,
 )
+from .dicom_input.series import read_series, series_grid
+from .errors import InputError
+from .geometry import Geometry
 from .read_image import (
     MAX_VOXELS,
     files_of,
@@ -113,12 +113,12 @@ def read_volume(path: Path, what: str, *, max_voxels: int = MAX_VOXELS) -> Volum
 
 
 def read_ct(path: Path, *, series_uid: str | None = None, phase: str | None = None) -> Volume:
-    """A CT in HU from an image file or a DICOM folder (see :mod:`REACTKDLib.choose_series`).
+    """A CT in HU from an image file or a DICOM folder (see :mod:`~.dicom_input.choose_series`).
 
     Raises
     ------
-    InputError : as :func:`read_volume`, :func:`REACTKDLib.choose_series.choose_series` and
-        :func:`REACTKDLib.read_dicom.read_series`; a series UID or a phase for a file.
+    InputError : as :func:`read_volume`, :func:`~.dicom_input.choose_series.choose_series` and
+        :func:`REACTKDLib.dicom_input.series.read_series`; a series UID or a phase for a file.
     """
     path = Path(path)
     chosen = _chosen_series(path, series_uid, phase, ())

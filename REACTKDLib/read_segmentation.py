@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .dicom_input.segmentation import is_dicom_segmentation
 from .errors import InputError
 from .geometry import Geometry, resample_array
-from .read_dicom_segmentation import is_dicom_segmentation
 from .read_image import check_size, within_memory
 from .roles import RoleRule, as_texts, assign_roles, names_other_structure, role_of_name
 from .segment_layers import (

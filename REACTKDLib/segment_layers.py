@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .dicom_input.segmentation import read_dicom_structures
 from .errors import InputError
 from .geometry import Geometry, bounding_box
-from .read_dicom_segmentation import read_dicom_structures
 from .read_image import ImageFile, image_suffix, read_image
 
 _SEGMENT_KEY = re.compile(r"Segment(\d+)_(Name|ID|LabelValue|Layer)")

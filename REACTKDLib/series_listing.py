@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .choose_series import judge_folder
-from .contrast_phase import NOT_STATED
+from .dicom_input.choose_series import judge_folder
+from .dicom_input.contrast_phase import NOT_STATED
+from .dicom_input.judge_series import CRITERIA, JudgedSeries
 from .geometry import Geometry
-from .judge_series import CRITERIA, JudgedSeries
 
 
 def direction_name(geometry: Geometry) -> str:
@@ -26,7 +26,7 @@ def list_folder(
 
     Raises
     ------
-    InputError, OptionError : as :func:`REACTKDLib.choose_series.judge_folder`.
+    InputError, OptionError : as :func:`REACTKDLib.dicom_input.choose_series.judge_folder`.
     """
     verdict = judge_folder(folder, series_uid=series_uid, phase=phase)
     rows = [] if verdict.chosen is None else [(verdict.chosen, verdict.why)]

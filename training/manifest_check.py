@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from REACTKDLib.choose_series import choose_series
+from REACTKDLib.dicom_input.choose_series import choose_series
+from REACTKDLib.dicom_input.series import series_grid
 from REACTKDLib.errors import InputError
 from REACTKDLib.geometry import Geometry
-from REACTKDLib.read_dicom import series_grid
 from REACTKDLib.read_image import read_geometry
 
 from .label_schema import LabelSchema
@@ -43,8 +43,8 @@ def ct_geometry(path: Path, series_uid: str | None) -> Geometry:
     Raises
     ------
     InputError : as :func:`REACTKDLib.read_image.read_geometry`; for a folder as
-        :func:`REACTKDLib.choose_series.choose_series` and
-        :func:`REACTKDLib.read_dicom.series_grid`; a series UID of a file.
+        :func:`REACTKDLib.dicom_input.choose_series.choose_series` and
+        :func:`REACTKDLib.dicom_input.series.series_grid`; a series UID of a file.
     """
     if path.is_dir():
         return series_grid(path, choose_series(path, series_uid)[0]).geometry

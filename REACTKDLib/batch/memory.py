@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from ..dicom_input.files import list_series
+from ..dicom_input.segmentation import is_dicom_segmentation
 from ..errors import InputError
-from ..read_dicom_files import list_series
-from ..read_dicom_segmentation import is_dicom_segmentation
 from ..read_image import read_geometry
 from .plan import Case
 

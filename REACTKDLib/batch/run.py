@@ -143,7 +143,7 @@ def run_batch(
 
 def _check(options: BatchOptions, package: ModelPackage) -> None:
     """Everything that can be refused before the output folder is touched."""
-    from ..choose_series import check_phase
+    from ..dicom_input.choose_series import check_phase
     from ..pipeline import RunOptions, check_options
 
     if options.workers is not None and options.workers < 0:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..choose_series import choose_series
 from ..deidentify import EMPTIED, Pseudonyms, deidentified_header
+from ..dicom_input.choose_series import choose_series
+from ..dicom_input.series import read_series
 from ..errors import EnvironmentProblem, InputError
 from ..geometry import Geometry
-from ..read_dicom import read_series
 
 if TYPE_CHECKING:
     from pydicom import Dataset

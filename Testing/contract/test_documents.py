@@ -33,10 +33,10 @@ NOT_FOR_PROGRAMS = ("REACTKDLib/simulation/files.py",)
 #: Calls whose message is a variable: file -> how many. What the variable holds is checked by hand.
 UNKNOWN = {
     "REACTKD/REACTKDSlicer/dependencies.py": 1,
-    "REACTKDLib/choose_series.py": 1,
-    "REACTKDLib/dicom_dataset.py": 1,
+    "REACTKDLib/dicom_input/choose_series.py": 1,
+    "REACTKDLib/dicom_input/dataset.py": 1,
     "REACTKDLib/read.py": 2,
-    "REACTKDLib/read_dicom_segmentation.py": 1,
+    "REACTKDLib/dicom_input/segmentation.py": 1,
 }
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from images import OBLIQUE, ct_array, write_dicom
 
-from REACTKDLib.choose_series import choose_series, judge_folder
 from REACTKDLib.cli import main
-from REACTKDLib.contrast_phase import phase_in_words, phases
+from REACTKDLib.dicom_input.choose_series import choose_series, judge_folder
+from REACTKDLib.dicom_input.contrast_phase import phase_in_words, phases
+from REACTKDLib.dicom_input.files import list_series
 from REACTKDLib.errors import InputError, OptionError
 from REACTKDLib.geometry import Geometry
-from REACTKDLib.read_dicom_files import list_series
 
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0)
 

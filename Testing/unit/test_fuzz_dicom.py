@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from images import LIVER_RULES, OBLIQUE, ct_array, write_dicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
-from REACTKDLib.choose_series import judge_folder
+from REACTKDLib.dicom_input.choose_series import judge_folder
+from REACTKDLib.dicom_input.pet import PetValues
 from REACTKDLib.geometry import Geometry
 from REACTKDLib.read import _read_pet, read_ct
-from REACTKDLib.read_dicom_pet import PetValues
 from REACTKDLib.read_segmentation import read_segmentation
 
 SMALL = OBLIQUE.crop((0, 0, 0), (14, 11, 3))

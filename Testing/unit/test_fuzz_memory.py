@@ -17,7 +17,7 @@ from dicom_objects import write_enhanced_ct, write_pet, write_rtstruct, write_se
 from images import OBLIQUE, ct_array, patch_bytes, patch_text, write_dicom, write_image
 from pydicom.uid import JPEGLSLossless
 
-from REACTKDLib.dicom_guard import MAX_ITEMS, meta_length
+from REACTKDLib.dicom_input.guard import MAX_ITEMS, meta_length
 from REACTKDLib.errors import InputError
 from REACTKDLib.read import read_ct
 
@@ -31,7 +31,7 @@ from pathlib import Path
 from images import LIVER_RULES, OBLIQUE
 from REACTKDLib.errors import ReactKDError
 from REACTKDLib.read import _read_pet, read_ct
-from REACTKDLib.read_dicom_pet import PetValues
+from REACTKDLib.dicom_input.pet import PetValues
 from REACTKDLib.read_segmentation import read_segmentation
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 limit = used + {bound} * 2**20

@@ -10,12 +10,12 @@ import pytest
 import SimpleITK as sitk
 from images import OBLIQUE, ct_array, patch_text, write_dicom, write_image
 
-from REACTKDLib.choose_series import choose_series
+from REACTKDLib.dicom_input.choose_series import choose_series
+from REACTKDLib.dicom_input.files import list_series
+from REACTKDLib.dicom_input.series import read_series
 from REACTKDLib.errors import InputError
 from REACTKDLib.geometry import Geometry
 from REACTKDLib.read import read_ct
-from REACTKDLib.read_dicom import read_series
-from REACTKDLib.read_dicom_files import list_series
 
 
 def error_of(folder, capfd, **options) -> InputError:

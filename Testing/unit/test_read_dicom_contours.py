@@ -9,10 +9,10 @@ from dicom_objects import FRAME_UID, item, save, write_rtstruct
 from images import LIVER_RULES, rotation, write_dicom, write_image
 from skimage.draw import polygon2mask
 
+from REACTKDLib.dicom_input.contours import even_odd, read_contours
 from REACTKDLib.errors import InputError
 from REACTKDLib.geometry import Geometry
 from REACTKDLib.read import StudyFiles, read_study
-from REACTKDLib.read_dicom_contours import even_odd, read_contours
 
 #: Oblique and anisotropic, large enough for volumes.
 CT = Geometry(

@@ -19,7 +19,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from REACTKDLib.choose_series import choose_series
+from REACTKDLib.dicom_input.choose_series import choose_series
 from REACTKDLib.errors import EnvironmentProblem, InputError
 from REACTKDLib.read import read_ct
 

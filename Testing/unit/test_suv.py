@@ -16,12 +16,12 @@ from dicom_objects import write_pet
 from images import LIVER_RULES, OBLIQUE, ct_array, label_array, write_image
 
 from REACTKDLib.cli import main
+from REACTKDLib.dicom_input.contours import read_contours
+from REACTKDLib.dicom_input.pet import PetValues, parse_pet_values, pet_header
+from REACTKDLib.dicom_input.suv import PetHeader, PetSlice, mean_count_s, scan_start, suv_factors
 from REACTKDLib.errors import InputError, OptionError
 from REACTKDLib.geometry import resample_array
 from REACTKDLib.read import StudyFiles, _read_pet, read_study, read_volume
-from REACTKDLib.read_dicom_contours import read_contours
-from REACTKDLib.read_dicom_pet import PetValues, parse_pet_values, pet_header
-from REACTKDLib.suv import PetHeader, PetSlice, mean_count_s, scan_start, suv_factors
 
 PYSUV = Path(
     os.environ.get("REACTKD_PYSUV", Path(__file__).resolve().parents[3] / "shared/data/pysuv")

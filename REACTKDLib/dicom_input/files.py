@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .dicom_codestream import codestream_problem
-from .dicom_dataset import JPEG_FAMILY, transfer_syntax_problem
-from .dicom_guard import has_too_many_items, media_storage_class, transfer_syntax
-from .errors import InputError
-from .geometry import Geometry
-from .read_dicom_frames import ENHANCED_CT, Frame, list_frames
-from .read_image import itk_reason, quiet_itk, require_exists
-from .types import frozen_mapping
+from ..errors import InputError
+from ..geometry import Geometry
+from ..read_image import itk_reason, quiet_itk, require_exists
+from ..types import frozen_mapping
+from .codestream import codestream_problem
+from .dataset import JPEG_FAMILY, transfer_syntax_problem
+from .frames import ENHANCED_CT, Frame, list_frames
+from .guard import has_too_many_items, media_storage_class, transfer_syntax
 
 MAX_FILES = 50_000
 

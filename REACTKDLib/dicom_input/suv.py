@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import InputError
+from ..errors import InputError
 
 #: Limits beyond which a header is not believed: kg, Bq, s.
 _WEIGHT_KG = (0.01, 500.0)

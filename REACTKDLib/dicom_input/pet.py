@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import InputError, OptionError
+from ..types import SeriesChoice
 from .contrast_phase import dicom_time
-from .dicom_dataset import open_dataset, reading
-from .errors import InputError, OptionError
-from .read_dicom import SeriesGrid, read_series
-from .read_dicom_files import PET_IMAGE, DicomSeries, list_series
+from .dataset import open_dataset, reading
+from .files import PET_IMAGE, DicomSeries, list_series
+from .series import SeriesGrid, read_series
 from .suv import PetHeader, PetSlice, SuvFactors, check_slices, suv_factors
-from .types import SeriesChoice
 
 if TYPE_CHECKING:
     import pydicom
@@ -134,8 +134,8 @@ def read_pet(
 
     Raises
     ------
-    InputError : as :func:`REACTKDLib.read_dicom.read_series` and
-        :func:`REACTKDLib.suv.suv_factors`; a half-life that is not the tracer's.
+    InputError : as :func:`REACTKDLib.dicom_input.series.read_series` and
+        :func:`REACTKDLib.dicom_input.suv.suv_factors`; a half-life that is not the tracer's.
     EnvironmentProblem : without pydicom.
     """
     header = pet_header([s.file for s in series.slices], values)

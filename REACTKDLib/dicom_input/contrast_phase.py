@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .read_dicom_files import DicomSeries
+from .files import DicomSeries
 
 _ENHANCED = ("arterial", "portal", "late")
 PHASES = ("native", *_ENHANCED)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .dicom_dataset import functional_group, numbers, open_dataset, reading, stored_frames
-from .errors import InputError
-from .geometry import Geometry
+from ..errors import InputError
+from ..geometry import Geometry
+from .dataset import functional_group, numbers, open_dataset, reading, stored_frames
 
 if TYPE_CHECKING:
     import pydicom

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .dicom_dataset import functional_group, numbers, open_dataset, reading, stored_frames
-from .errors import InputError
-from .geometry import Geometry, bounding_box
-from .read_dicom_frames import frame_items, frame_plane
-from .read_image import check_size, check_spacing
+from ..errors import InputError
+from ..geometry import Geometry, bounding_box
+from ..read_image import check_size, check_spacing
+from .dataset import functional_group, numbers, open_dataset, reading, stored_frames
+from .frames import frame_items, frame_plane
 
 if TYPE_CHECKING:
     import pydicom

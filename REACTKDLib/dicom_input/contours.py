@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .dicom_dataset import numbers, open_dataset, reading
-from .errors import InputError
-from .geometry import Geometry
-from .read_dicom_seg import DicomStructure, coded_meaning
-from .read_image import check_size
+from ..errors import InputError
+from ..geometry import Geometry
+from ..read_image import check_size
+from .dataset import numbers, open_dataset, reading
+from .seg import DicomStructure, coded_meaning
 
 if TYPE_CHECKING:
     import pydicom

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import InputError
-from .geometry import Geometry
-from .read_dicom_files import DicomSeries, DicomSlice, damaged_slice
-from .read_dicom_frames import Frame, read_frames
-from .read_image import check_size, check_spacing, itk_reason, quiet_itk
-from .shear import MAX_TILT_DEGREES, sheared_geometry, unshear
+from ..errors import InputError
+from ..geometry import Geometry
+from ..read_image import check_size, check_spacing, itk_reason, quiet_itk
+from ..shear import MAX_TILT_DEGREES, sheared_geometry, unshear
+from .files import DicomSeries, DicomSlice, damaged_slice
+from .frames import Frame, read_frames
 
 #: A slice may lie this part of a slice step away from its place (positions are often rounded).
 _PLACE_TOLERANCE = 0.1

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import InputError
+from ..geometry import Geometry
 from .contrast_phase import NOT_STATED, TITLES, Phase, phases
-from .errors import InputError
-from .geometry import Geometry
-from .read_dicom import series_grid
-from .read_dicom_files import CT_IMAGE, DicomSeries
-from .read_dicom_frames import ENHANCED_CT
+from .files import CT_IMAGE, DicomSeries
+from .frames import ENHANCED_CT
+from .series import series_grid
 
 _PHASE_ORDER = ("portal", "late", "enhanced", "arterial", "unknown", "native")
 #: A liver is about as long, mm.

@@ -1,7 +1,7 @@
 """Which CT series of a DICOM folder is read, and in words why.
 
 A series qualifies if it is a CT in HU of several slices on a regular grid; localisers,
-projections, dose reports and screen captures never do (:mod:`REACTKDLib.judge_series`). The series
+projections, dose reports and screen captures never do (:mod:`~.judge_series`). The series
 that the segmentation was drawn on is taken before all others; two series that no criterion tells
 apart are an error: the user chooses.
 """
@@ -14,11 +14,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import InputError, OptionError
+from ..types import SeriesChoice
 from .contrast_phase import PHASES, TITLES
-from .errors import InputError, OptionError
+from .files import DicomSeries, list_series
 from .judge_series import JudgedSeries, judge, preference
-from .read_dicom_files import DicomSeries, list_series
-from .types import SeriesChoice
 
 _log = logging.getLogger("REACTKD")
 
@@ -60,7 +60,7 @@ def judge_folder(
 
     Raises
     ------
-    InputError : as :func:`REACTKDLib.read_dicom_files.list_series`.
+    InputError : as :func:`REACTKDLib.dicom_input.files.list_series`.
     OptionError : a phase that does not exist.
     """
     check_phase(phase)

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .dicom_dataset import open_dataset, reading
-from .dicom_guard import media_storage_class
-from .errors import InputError
-from .geometry import Geometry
-from .read_dicom_contours import RTSTRUCT_CLASS, read_contours
-from .read_dicom_files import DicomSeries, dicom_files
-from .read_dicom_seg import SEG_CLASSES, DicomStructure, read_seg
-from .read_image import is_image_name, require_exists
+from ..errors import InputError
+from ..geometry import Geometry
+from ..read_image import is_image_name, require_exists
+from .contours import RTSTRUCT_CLASS, read_contours
+from .dataset import open_dataset, reading
+from .files import DicomSeries, dicom_files
+from .guard import media_storage_class
+from .seg import SEG_CLASSES, DicomStructure, read_seg
 
 _CLASSES = (*SEG_CLASSES, RTSTRUCT_CLASS)
 
@@ -69,8 +69,8 @@ def read_dicom_structures(
 
     Raises
     ------
-    InputError : as :func:`segmentation_file`, :func:`REACTKDLib.read_dicom_seg.read_seg` and
-        :func:`REACTKDLib.read_dicom_contours.read_contours`; an RTSTRUCT without ``ct_grid``.
+    InputError : as :func:`segmentation_file`, :func:`REACTKDLib.dicom_input.seg.read_seg` and
+        :func:`REACTKDLib.dicom_input.contours.read_contours`; an RTSTRUCT without ``ct_grid``.
     EnvironmentProblem : without pydicom.
     """
     file = segmentation_file(path)

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .dicom_codestream import codestream_problem
-from .dicom_guard import DEFLATED, inflated, meta_length, transfer_syntax
-from .errors import EnvironmentProblem, InputError, ReactKDError
-from .read_image import check_size, itk_reason, quiet_itk
+from ..errors import EnvironmentProblem, InputError, ReactKDError
+from ..read_image import check_size, itk_reason, quiet_itk
+from .codestream import codestream_problem
+from .guard import DEFLATED, inflated, meta_length, transfer_syntax
 
 if TYPE_CHECKING:
     import pydicom

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import InputError
+from ..errors import InputError
 
 #: A deflated dataset may not become larger, bytes.
 MAX_INFLATED = 512 << 20
