@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from fakes import PROBABILITIES
 from test_panel import apply, choose
 
 from REACTKDLib.types import Edge, Region, RegionGraph, RegionShare
@@ -23,11 +24,15 @@ def shown(widget, nodes, worker):
         rim = Region("rim", "Rim", "rim", 3, 1.0, (9.0, 5.0, 1.0), 60.0, 9.0)
         labels = case.region_labels.array.copy()
         labels[-1] = 3
+        share = RegionShare("rim", 0.2, 0.2, dict.fromkeys(PROBABILITIES, 0.0), 0.5)
         edges = (Edge(a, b, s, 100.0, 10.0) for (a, b), s in SIMILARITIES.items())
         return dataclasses.replace(
             case,
             regions=(*case.regions, rim),
-            shares=(*case.shares, RegionShare("rim", 0.2, 0.2, {}, 0.5)),
+            shares=(
+                *case.shares,
+                RegionShare("rim", 0.2, 0.2, dict.fromkeys(PROBABILITIES, 0.0), 0.5),
+            ),
             region_labels=dataclasses.replace(case.region_labels, array=labels),
             graph=RegionGraph(("liver", "lesion", "rim"), np.eye(3), tuple(edges)),
         )
