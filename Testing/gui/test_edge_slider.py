@@ -29,10 +29,7 @@ def shown(widget, nodes, worker):
         return dataclasses.replace(
             case,
             regions=(*case.regions, rim),
-            shares=(
-                *case.shares,
-                RegionShare("rim", 0.2, 0.2, dict.fromkeys(PROBABILITIES, 0.0), 0.5),
-            ),
+            shares=(*case.shares, share),
             region_labels=dataclasses.replace(case.region_labels, array=labels),
             graph=RegionGraph(("liver", "lesion", "rim"), np.eye(3), tuple(edges)),
         )
