@@ -10,7 +10,8 @@ from .types import CaseResult
 
 def write_region_csv(path: Path, case: CaseResult) -> None:
     """Write ``regions.csv``: one row per region, in the case's order, numbers to six digits."""
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    # A name from a command line may hold bytes that are no text.
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
         writer = csv.writer(stream)
         writer.writerow(
             [

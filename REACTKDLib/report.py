@@ -262,7 +262,8 @@ def _read_image(path: Path, name: str, kind: type[np.generic]) -> Volume:
 
 def _write_json(path: Path, document: Mapping[str, Any]) -> None:
     text = json.dumps(dict(document), indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    # A file name may hold bytes that are no text; so escaped, they are JSON and are read back.
+    path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def _segment_metadata(case: CaseResult) -> dict[str, str]:

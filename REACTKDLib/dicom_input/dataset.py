@@ -22,26 +22,21 @@ import numpy as np
 
 from ..errors import EnvironmentProblem, InputError, ReactKDError
 from ..read_image import check_size, itk_reason, quiet_itk
-from .codestream import codestream_problem
-from .guard import DEFLATED, inflated, meta_length, transfer_syntax
+from .codestream import pixel_problem
+from .guard import DEFLATED, JPEG_FAMILY, RLE, inflated, meta_length, transfer_syntax
 
 if TYPE_CHECKING:
     import pydicom
 
 #: Transfer syntaxes (PS3.5 chapter 10, annex A) whose pixel data pydicom decodes with numpy alone.
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-_RLE = "1.2.840.10008.1.2.5"
-#: JPEG baseline, extended, lossless (twice), JPEG-LS and JPEG 2000, each lossless and lossy: GDCM.
-JPEG_FAMILY = (
-    *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91)),
-)  # fmt: skip
 _MULTIFRAME_WORD = "1.2.840.10008.5.1.4.1.1.7.3"
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 
 def transfer_syntax_problem(uid: str) -> str | None:
     """Why pixel data in a transfer syntax cannot be read; None where it can."""
-    if uid in (*_NATIVE, DEFLATED, _RLE, *JPEG_FAMILY):
+    if uid in (*_NATIVE, DEFLATED, RLE, *JPEG_FAMILY):
         return None
     if uid in ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"):
         return "it is compressed as High-Throughput JPEG 2000, for which there is no decoder here"
@@ -195,7 +190,7 @@ def stored_frames(dataset: pydicom.Dataset, path: Path) -> np.ndarray:
     if uid in JPEG_FAMILY:
         return _decoded_by_gdcm(dataset, path, shape)
     # RLE repeats a byte at most 128 times by two bytes.
-    if math.prod(shape) * bits > 8 * length * (64 if uid == _RLE else 1):
+    if math.prod(shape) * bits > 8 * length * (64 if uid == RLE else 1):
         raise ValueError(f"{length} bytes of pixel data cannot be {shape} frames, rows, columns")
     return dataset.pixel_array.reshape(shape)
 
@@ -221,7 +216,7 @@ def _decoded_by_gdcm(dataset: pydicom.Dataset, path: Path, shape: tuple[int, ...
     with tempfile.TemporaryDirectory(prefix="reactkd-") as folder:
         copy = Path(folder) / "frames.dcm"
         plain.save_as(copy, enforce_file_format=True)
-        problem = codestream_problem(copy, shape[2], shape[1])
+        problem = pixel_problem(copy, transfer_syntax(copy), *shape[::-1])
         if problem is not None:
             raise ValueError(problem)
         try:

@@ -14,8 +14,8 @@ from ..errors import InputError
 from ..geometry import Geometry
 from ..read_image import itk_reason, quiet_itk, require_exists
 from ..types import frozen_mapping
-from .codestream import codestream_problem
-from .dataset import JPEG_FAMILY, transfer_syntax_problem
+from .codestream import pixel_problem
+from .dataset import transfer_syntax_problem
 from .frames import ENHANCED_CT, Frame, list_frames
 from .guard import has_too_many_items, media_storage_class, transfer_syntax
 
@@ -203,10 +203,9 @@ def _read_slices(path: Path) -> tuple[Mapping[str, str], list[DicomSlice]] | Non
         for name, key in _TAGS.items()
     }
     size, spacing = reader.GetSize(), reader.GetSpacing()
-    if transfer_syntax(path) in JPEG_FAMILY:
-        problem = codestream_problem(path, size[0], size[1])
-        if problem is not None:
-            raise damaged_slice(path, problem)
+    problem = pixel_problem(path, transfer_syntax(path), *size)
+    if problem is not None and tags["SOPClassUID"] in ("", CT_IMAGE, PET_IMAGE):
+        raise damaged_slice(path, problem)
     geometry = Geometry(
         size=(size[0], size[1], 1),
         spacing_mm=(spacing[0], spacing[1], 1.0),

@@ -20,6 +20,10 @@ MAX_INFLATED = 512 << 20
 MAX_ITEMS = 500
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
+RLE = "1.2.840.10008.1.2.5"
+#: JPEG baseline, extended, lossless (twice), JPEG-LS and JPEG 2000, each lossless and lossy: what
+#: GDCM decodes.
+JPEG_FAMILY = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91))
 #: The tag (FFFE,E000) of an item in little and in big endian.
 _ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 _CHUNK = 1 << 20

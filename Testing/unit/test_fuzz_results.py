@@ -162,3 +162,13 @@ def test_names_are_no_formulas(text, other, tmp_path_factory):
         for cell in row[:3]:
             assert not cell.lstrip().startswith(("=", "+", "-", "@", "\uff1d"))
             assert cell[:1] >= " " or not cell
+
+
+def test_a_file_name_that_is_no_text(phantom_case, tmp_path):
+    """Bytes of a path that are no UTF-8: Python keeps them as lone surrogates."""
+    provenance = json.loads(json.dumps(dict(phantom_case.provenance)))
+    provenance["inputs"] = [{"role": "ct", "path": "/data/\udcff.nii", "sha256": "0" * 64}]
+    case = dataclasses.replace(phantom_case, provenance=provenance, case_id="a\udce4")
+    again = read_result(write_result(case, tmp_path / "out"))
+    assert again.provenance["inputs"][0]["path"] == "/data/\udcff.nii"
+    assert again.case_id == "a\udce4"
