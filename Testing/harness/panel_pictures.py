@@ -88,6 +88,7 @@ def take_all(harness: Any, views: Any, folder: Path) -> None:
     from REACTKDSlicer.logic import ShownCase
     from REACTKDSlicer.pictures import draw_pictures
     from REACTKDSlicer.sample_case import add_study, simulated_study
+    from REACTKDSlicer.volumes import refresh_legends
 
     from REACTKDLib.types import PredictionSet
 
@@ -142,11 +143,17 @@ def take_all(harness: Any, views: Any, folder: Path) -> None:
     camera.take_with_views("what_if", ("whatIf",), [[before, drawn()["Red"]]])
     ui.whatIfResetButton.click()
 
-    views.slices["Yellow"].node.SetOrientation("Axial")
     ui.compareComboBox.setCurrentIndex(1)
     wait_until(lambda: not panel.runs.busy)
-    seen = drawn()
-    camera.take_with_views("compare", ("compare",), [[seen["Red"], seen["Yellow"]]])
+    this = drawn()["Red"]
+    # The view beside is one of the module's own layout, which only Slicer's window makes: what it
+    # shows is drawn in the red view instead.
+    red = harness.scene.GetSingletonNode("Red", "vtkMRMLSliceCompositeNode")
+    red.SetForegroundVolumeID(panel.results.compare._beside.GetID())
+    refresh_legends(context)
+    camera.take_with_views("compare", ("compare",), [[this, drawn()["Red"]]])
+    red.SetForegroundVolumeID(shown.nodes.attention.GetID())
+    refresh_legends(context)
     ui.compareComboBox.setCurrentIndex(0)
 
     every = tuple(info.name for info in shown.result.classes)
@@ -154,7 +161,7 @@ def take_all(harness: Any, views: Any, folder: Path) -> None:
     abstains = dataclasses.replace(
         shown.result, prediction_set=PredictionSet(every, 0.9), probabilities=unsure
     )
-    panel.results.show(ShownCase(abstains, shown.nodes), None, panel._package)
+    panel.results.show(ShownCase(abstains, shown.nodes), None, panel.options.package)
     camera.take("abstains", ("results",))
     widget.cleanup()
 
