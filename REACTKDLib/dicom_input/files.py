@@ -17,7 +17,7 @@ from ..types import frozen_mapping
 from .codestream import pixel_problem
 from .dataset import transfer_syntax_problem
 from .frames import ENHANCED_CT, Frame, list_frames
-from .guard import has_too_many_items, media_storage_class, transfer_syntax
+from .guard import has_too_many_items, media_storage_class, overlong_element, transfer_syntax
 
 MAX_FILES = 50_000
 
@@ -189,6 +189,11 @@ def _read_slices(path: Path) -> tuple[Mapping[str, str], list[DicomSlice]] | Non
         if kind in (None, CT_IMAGE, PET_IMAGE):
             raise damaged_slice(path, "it has more sequence items than any slice")
         return None  # a large SEG, for instance, which is read elsewhere
+    overlong = overlong_element(path)
+    if overlong is not None:
+        if kind in (None, CT_IMAGE, PET_IMAGE):
+            raise damaged_slice(path, f"its element {overlong}")
+        return None
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))

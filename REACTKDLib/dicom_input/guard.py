@@ -1,8 +1,8 @@
 """A look at a DICOM file before a library is let at it.
 
 GDCM descends into sequences on the stack, so that a small file of sequences within sequences would
-end the whole process; and a deflated file may be a thousand times larger than it looks. Both are
-counted here, without parsing anything.
+end the whole process; it takes as much memory as an element claims to be long; and a deflated file
+may be a thousand times larger than it looks. All of that is measured here first.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from ..errors import InputError
 
@@ -27,6 +28,11 @@ JPEG_FAMILY = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81,
 #: The tag (FFFE,E000) of an item in little and in big endian.
 _ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 _CHUNK = 1 << 20
+_IMPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
+_UNDEFINED = 0xFFFFFFFF
+_PIXEL_DATA = (0x7FE0, 0x0010)
+#: Value representations with a length of four bytes.
+_LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 
 
 def meta_uid(path: Path, element: bytes) -> str | None:
@@ -118,3 +124,51 @@ def _pieces(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as file:
         while piece := file.read(_CHUNK):
             yield piece
+
+
+def overlong_element(path: Path) -> str | None:
+    """The first element that claims to be longer than the rest of its file, or None.
+
+    The elements are walked one after the other (PS3.5, 7.1), also into sequences, which need no
+    stack that way. Where a value representation is none, the walk ends: what follows is not known.
+    """
+    syntax = transfer_syntax(path)
+    content = path.read_bytes()
+    at, in_meta, in_fragments = 132, True, False
+    while at + 8 <= len(content):
+        in_meta = in_meta and content[at : at + 2] == b"\x02\x00"
+        if not in_meta and syntax == DEFLATED:  # its pieces are bounded as a whole
+            return None
+        element, start, length = _element(content, at, "" if in_meta else syntax)
+        if length is None:
+            return "in the meta header has no value representation" if in_meta else None
+        if length == _UNDEFINED:
+            in_fragments = in_fragments or element == _PIXEL_DATA
+            at = start
+            continue
+        if start + length > len(content):
+            return f"({element[0]:04x},{element[1]:04x}) claims {length} bytes"
+        is_item = element[0] == 0xFFFE
+        if is_item and element[1] == 0xE0DD:
+            in_fragments = False
+        is_sequence = content[at + 4 : at + 6] == b"SQ" and syntax != _IMPLICIT
+        descends = (is_sequence or (is_item and not in_fragments)) and element != _PIXEL_DATA
+        at = start if descends else start + length
+    return None
+
+
+def _element(content: bytes, at: int, syntax: str) -> tuple[tuple[int, int], int, int | None]:
+    """Tag, first byte of the value, and length (None: no value representation) of an element."""
+    order: Literal["little", "big"] = "big" if syntax == _BIG_ENDIAN else "little"
+
+    def number(start: int, size: int) -> int:
+        return int.from_bytes(content[start : start + size], order)
+
+    tag, vr = (number(at, 2), number(at + 2, 2)), content[at + 4 : at + 6]
+    if tag[0] == 0xFFFE or syntax == _IMPLICIT:  # items have no value representation
+        return tag, at + 8, number(at + 4, 4)
+    if vr in _LONG:
+        return tag, at + 12, number(at + 8, 4)
+    if vr.isalpha() and vr.isupper():
+        return tag, at + 8, number(at + 6, 2)
+    return tag, at + 8, None
