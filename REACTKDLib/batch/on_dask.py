@@ -11,7 +11,7 @@ import importlib.util
 import logging
 import queue
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,14 @@ from .store import Failure
 from .task import Job, Outcome, Process, run_job
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, LocalCluster
 
 #: Cases in flight for each worker: one that it does, one that waits, so that it never idles.
 _PER_WORKER = 2
 #: Seconds to find a scheduler, between looks at the cluster, and for which it may have no worker.
 _CONNECT, _LOOK, _PATIENCE = 30.0, 5.0, 120.0
+#: Seconds after which a dead worker of this machine will not come back by itself.
+_DEAD = 10.0
 #: Workers of an existing cluster that may end with a case at hand before it is given up.
 _MOST_DEATHS = 10
 #: What a local worker needs at least, for the default number of workers.
@@ -76,11 +78,13 @@ def need_dask() -> None:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A connected cluster; ``memory`` bytes of each worker, None where it is not known."""
+    """A connected cluster; ``memory`` bytes of each worker, None where it is not known. ``mend`` is
+    called every few seconds, to put right what the cluster does not by itself."""
 
     client: Client
     text: str
     memory: int | None
+    mend: Callable[[], None] = lambda: None
 
 
 def default_workers() -> int:
@@ -142,7 +146,32 @@ def local_cluster(workers: int, memory: int | None) -> Iterator[Cluster]:
         text += f" and {share / 2**30:.1f} GiB each"
         if not secure:
             text += " (other users of this machine could reach them: install cryptography)"
-        yield Cluster(client, text, share)
+        yield Cluster(client, text, share, _Mender(cluster, workers).mend)
+
+
+class _Mender:
+    """Replaces local workers that stay dead.
+
+    A nanny starts a process again that dies, but not one that dies before the nanny has heard that
+    it is ready; a case that ends its worker at once can do that.
+    """
+
+    def __init__(self, cluster: LocalCluster, workers: int) -> None:
+        self._cluster, self._workers = cluster, workers
+        self._dead_since: dict[Any, float] = {}
+
+    def mend(self) -> None:
+        now = time.monotonic()
+        dead = [
+            name
+            for name, nanny in list(self._cluster.workers.items())
+            if nanny.process is None or not nanny.process.is_alive()
+        ]
+        self._dead_since = {name: self._dead_since.get(name, now) for name in dead}
+        gone = [name for name in dead if now - self._dead_since[name] > _DEAD]
+        if gone:
+            self._cluster.sync(self._cluster.scale_down, gone)
+            self._cluster.scale(self._workers)
 
 
 @contextlib.contextmanager
@@ -177,7 +206,7 @@ def run_on_dask(jobs: Iterable[Job], process: Process, cluster: Cluster) -> Iter
     ------
     EnvironmentProblem : for two minutes there has been no worker.
     """
-    waiting = _InFlight(cluster.client, process)
+    waiting = _InFlight(cluster, process)
     source = iter(jobs)
     more = True
     while True:
@@ -197,12 +226,14 @@ def run_on_dask(jobs: Iterable[Job], process: Process, cluster: Cluster) -> Iter
 class _InFlight:
     """Cases that the cluster has and that have not ended."""
 
-    def __init__(self, client: Client, process: Process) -> None:
-        self._client, self._process = client, process
+    def __init__(self, cluster: Cluster, process: Process) -> None:
+        self._cluster, self._process = cluster, process
         self._jobs: dict[Any, tuple[Future, Job, int]] = {}
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._submitted = 0
-        self._workers, self._looked, self._seen = 0, -_LOOK, time.monotonic()
+        self._workers, self._looked = 0, -_LOOK
+        #: When it was first seen that there is none.
+        self._alone_since: float | None = None
 
     @property
     def count(self) -> int:
@@ -212,16 +243,19 @@ class _InFlight:
         """How many there are, as of a few seconds ago."""
         now = time.monotonic()
         if now - self._looked >= _LOOK:
-            self._workers, self._looked = len(self._client.nthreads()), now
+            self._cluster.mend()
+            self._workers, self._looked = len(self._cluster.client.nthreads()), now
             if self._workers:
-                self._seen = now
+                self._alone_since = None
+            elif self._alone_since is None:
+                self._alone_since = now
         return self._workers
 
     def submit(self, job: Job, deaths: int = 0) -> None:
         # One name for all, so that the scheduler keeps one group and not one per case.
         key = ("reactkd-case", job.store.run, self._submitted)
         self._submitted += 1
-        future = self._client.submit(_on_worker, job, self._process, key=key, pure=False)
+        future = self._cluster.client.submit(_on_worker, job, self._process, key=key, pure=False)
         self._jobs[key] = (future, job, deaths)
         future.add_done_callback(self._ended.put)
 
@@ -258,7 +292,8 @@ class _InFlight:
         return Outcome(job.case, Failure(WORKER_DIED, reason, "Look at the logs of the workers."))
 
     def _need_workers(self) -> None:
-        if not self.workers() and time.monotonic() - self._seen > _PATIENCE:
+        self.workers()
+        if self._alone_since is not None and self._looked - self._alone_since > _PATIENCE:
             raise EnvironmentProblem(
                 "No worker is left.", "Look at their logs, start workers, then go on with --resume."
             )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import signal
 import threading
+import time
 import tracemalloc
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 from batch_work import Heard, simulated, table, write_manifest
 
 from REACTKDLib.batch import on_dask
-from REACTKDLib.batch.on_dask import Cluster, run_on_dask
+from REACTKDLib.batch.on_dask import Cluster, local_cluster, run_on_dask
 from REACTKDLib.batch.plan import Case
 from REACTKDLib.batch.run import BatchOptions, run_batch
 from REACTKDLib.batch.store import CASES, Settings, Store
@@ -37,14 +40,14 @@ def test_workers_that_die_or_hang_cost_only_their_case(batch, tmp_path):
     """A case that kills its worker each time, one that does so once, one that never ends, one that
     raises, among others."""
     names = ["a", "kills-1", "once-1", "b", "hangs-1", "fails-1", *(f"c{n}" for n in range(8))]
-    heard = batch(names, BatchOptions(workers=2, timeout=3, memory=1 << 30))
+    heard = batch(names, BatchOptions(workers=2, timeout=6, memory=1 << 30))
     assert heard.failures == {
         **{"kills-1": "WorkerDied", "hangs-1": "TimedOut", "fails-1": "Unexpected"},
     }
     assert heard.counts.done == len(names) - 3
     assert {p.name for p in (tmp_path / "out" / CASES).iterdir()} == set(names) - {*heard.failures}
     failures = {row["case"]: row for row in table(tmp_path / "out" / FAILURES)}
-    assert "longer than 3 s" in failures["hangs-1"]["reason"]
+    assert "longer than 6 s" in failures["hangs-1"]["reason"]
     assert "ended 2 times" in failures["kills-1"]["reason"]
     assert len(table(tmp_path / "out" / SUMMARY)) == len(names) - 3
     assert any(
@@ -75,6 +78,24 @@ def test_a_scheduler_that_is_not_there_is_named(batch, monkeypatch):
     monkeypatch.setattr(on_dask, "_CONNECT", 0.5)
     with pytest.raises(EnvironmentProblem, match=r"No scheduler answers at tcp://127\.0\.0\.1:1"):
         batch(["a"], BatchOptions(scheduler="tcp://127.0.0.1:1"))
+
+
+def test_a_worker_that_its_nanny_gives_up_is_replaced(monkeypatch):
+    """As one that dies while it starts: the nanny then does nothing more."""
+    from distributed.core import Status
+
+    monkeypatch.setattr(on_dask, "_DEAD", 0.2)
+    with local_cluster(1, 1 << 30) as cluster:
+        ((address, pid),) = cluster.client.run(os.getpid).items()
+        (nanny,) = cluster.mend.__self__._cluster.workers.values()
+        nanny.status = Status.starting
+        os.kill(pid, signal.SIGKILL)
+        end = time.monotonic() + 60
+        while not cluster.client.nthreads().keys() - {address}:
+            assert time.monotonic() < end, "there is no other worker"
+            cluster.mend()
+            time.sleep(0.1)
+        assert len(cluster.client.nthreads()) == 1
 
 
 class FakeFuture:
@@ -158,6 +179,24 @@ def test_cases_that_only_waited_at_a_dead_worker_are_tried_again(tmp_path):
     (failed,) = [o for o in outcomes if o.failure is not None]
     assert failed.case.name == "c5"
     assert failed.failure.error == "WorkerDied"
+
+
+def test_a_cluster_that_loses_all_workers_is_waited_for_and_then_given_up(tmp_path, monkeypatch):
+    """However long the last look is ago: they may just be starting again."""
+    client = FakeClient(lambda job: Outcome(job.case))
+    monkeypatch.setattr(on_dask, "_PATIENCE", 1.0)
+    monkeypatch.setattr(on_dask, "_LOOK", 0.05)
+    lost = {"looks": 0}
+
+    def nthreads() -> dict[str, int]:
+        lost["looks"] += 1
+        return {}
+
+    client.nthreads = nthreads
+    client.submit = lambda *_, key, **__: FakeFuture(key, None)  # never ends
+    with pytest.raises(EnvironmentProblem, match="No worker is left"):
+        list(run_on_dask(jobs(tmp_path, 1), simulated, Cluster(client, "", None)))
+    assert lost["looks"] > 2
 
 
 def test_a_cluster_that_cannot_do_cases_ends_the_batch(tmp_path):
