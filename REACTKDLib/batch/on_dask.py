@@ -50,6 +50,8 @@ _DASK: dict[str, Any] = {
     "distributed.worker.memory.pause": False,
     # Nannies see their processes end. By the clock, a change of the time of day would end all.
     "distributed.scheduler.worker-ttl": None,
+    # Longer than any start: a nanny whose process takes its time to be back is not let go.
+    "distributed.deploy.lost-worker-timeout": "1h",
     # A case says itself when it has ended too many workers.
     "distributed.scheduler.allowed-failures": 100,
     "distributed.admin.low-level-log-length": 100,
@@ -171,6 +173,7 @@ class _Mender:
         gone = [name for name in dead if now - self._dead_since[name] > _DEAD]
         if gone:
             self._cluster.sync(self._cluster.scale_down, gone)
+        if gone or len(self._cluster.workers) < self._workers:
             self._cluster.scale(self._workers)
 
 
