@@ -221,8 +221,9 @@ fewer than {FEW_CASES} cases a temperature below 1 is not believed: 1 is taken.
 
 ## The study
 
-All methods under the same data, budget and student, not all tuned alike (training/EXPERIMENTS.md); means
-over folds and seeds that are finished, 95 % intervals by bootstrap over patients.
+All methods under the same data, budget and student, not all tuned alike
+(training/EXPERIMENTS.md); means over folds and seeds that are finished, 95 % intervals by
+bootstrap over patients.
 
 {readme_table(study_results(study))}
 ## Limits
