@@ -65,6 +65,11 @@ class ImageFile:
     metadata: Mapping[str, str]
 
 
+#: One header at a time: two threads in ITK's search for a reader have been seen to abort the process.
+#: Headers take milliseconds; voxels are read beside each other.
+ITK_HEADERS = threading.Lock()
+
+
 class _QuietItk:
     """ITK's switch is global: the first thread to enter turns it off, the last one restores it."""
 
@@ -193,7 +198,7 @@ def _read_header(path: Path, what: str) -> SimpleITK.ImageFileReader:
     reader.SetImageIO(_FORMATS[image_suffix(path)][0])
     reader.SetFileName(str(path))
     try:
-        with quiet_itk():
+        with quiet_itk(), ITK_HEADERS:
             reader.ReadImageInformation()
     except RuntimeError as error:
         if "orthonormal" in str(error):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..geometry import Geometry
-from ..read_image import itk_reason, quiet_itk, require_exists
+from ..read_image import ITK_HEADERS, itk_reason, quiet_itk, require_exists
 from ..types import frozen_mapping
 from .codestream import pixel_problem
 from .dataset import transfer_syntax_problem
@@ -198,7 +198,8 @@ def _read_slices(path: Path) -> tuple[Mapping[str, str], list[DicomSlice]] | Non
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
+        with ITK_HEADERS:
+            reader.ReadImageInformation()
     except RuntimeError as error:
         if kind in (None, CT_IMAGE):
             raise damaged_slice(path, itk_reason(error)) from error
