@@ -65,7 +65,7 @@ class ImageFile:
     metadata: Mapping[str, str]
 
 
-#: One header at a time: two threads in ITK's search for a reader have been seen to abort the process.
+#: One header at a time: two threads in ITK's search for a reader were seen to abort the process.
 #: Headers take milliseconds; voxels are read beside each other.
 ITK_HEADERS = threading.Lock()
 
