@@ -248,9 +248,15 @@ def test_provenance_says_with_what_it_was_made(folder, random_package):
     provenance = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
     assert provenance["model"]["weights_sha256"] == random_package.weights_sha256
     assert provenance["model"]["name"] == "random"
-    assert provenance["options"] == {"scheme": "anatomical", "target": None, "device": "auto"}
+    assert provenance["options"] == {
+        "scheme": "anatomical",
+        "target": None,
+        "device": "auto",
+        "backend": "auto",
+    }
     assert provenance["modalities"] == ["ct"]
-    assert {"numpy", "SimpleITK", "torch", "safetensors"} <= set(provenance["libraries"])
+    used = {"numpy", "SimpleITK", "safetensors", provenance["backend"]}
+    assert used <= set(provenance["libraries"])
     assert provenance["time_utc"].endswith("+00:00")
     assert set(provenance["stage_seconds"]) >= {"regions", "network", "explanation"}
 

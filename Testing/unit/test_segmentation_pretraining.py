@@ -62,6 +62,7 @@ def bright_case(index: int) -> PreparedCase:
     return dataclasses.replace(
         synthetic_case(0),
         patient=f"patient-{index}",
+        unit=f"patient-{index}",
         volumes={"ct": ct.astype(np.float16)},
         roi=roi.astype(np.float16),
         lesion=lesion.astype(np.float16),
@@ -218,7 +219,10 @@ def test_cases_without_lesion_count_for_the_organ_alone(tmp_path):
 
 
 def test_no_patient_is_on_two_sides_and_held_out_patients_are_not_trained_on(tmp_path, monkeypatch):
-    twice = [dataclasses.replace(c, patient=f"patient-{n // 2}") for n, c in enumerate(CASES)]
+    twice = [
+        dataclasses.replace(c, patient=f"patient-{n // 2}", unit=f"patient-{n // 2}")
+        for n, c in enumerate(CASES)
+    ]
     seen: set[str] = set()
     drawn = segmentation_task.crop_batches
 
@@ -456,6 +460,7 @@ def test_a_tree_without_class_labels_is_enough(tmp_path):
             dataclasses.replace(
                 CASES[0],
                 patient=case.patient,
+                unit=case.unit,
                 volumes={"ct": arrays["volume_ct"]},
                 **{name: arrays[name] for name in ("roi", "lesion", "near", "regions")},
                 region_ids=tuple(arrays["region_ids"]),
