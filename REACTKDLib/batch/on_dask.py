@@ -269,15 +269,23 @@ class _InFlight:
         except queue.Empty:
             self._need_workers()
             return None
-        _, job, deaths = self._jobs.pop(future.key)
         if future.status == "finished":
-            outcome: Outcome = future.result()
-            return outcome
-        if future.status != "error":
+            with contextlib.suppress(TimeoutError):
+                outcome: Outcome = future.result(timeout=_LOOK)
+                del self._jobs[future.key]
+                return outcome
+        _, job, deaths = self._jobs[future.key]
+        if future.status == "error":
+            del self._jobs[future.key]
+            return self._after_error(job, deaths + 1, future.exception())
+        if future.status == "cancelled":
             raise EnvironmentProblem(
                 "The scheduler is gone.", "Start it, then go on with --resume."
             )
-        return self._after_error(job, deaths + 1, future.exception())
+        # Its worker died with the answer in hand: the scheduler has it done again, which for a
+        # finished case is just another answer.
+        future.add_done_callback(self._ended.put)
+        return None
 
     def _after_error(self, job: Job, deaths: int, error: BaseException) -> Outcome | None:
         from distributed import KilledWorker

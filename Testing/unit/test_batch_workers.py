@@ -103,7 +103,7 @@ class FakeFuture:
         self.key, self._value = key, value
         self.status = "error" if isinstance(value, BaseException) else "finished"
 
-    def result(self) -> Any:
+    def result(self, timeout: float) -> Any:
         return self._value
 
     def exception(self) -> Any:
@@ -179,6 +179,26 @@ def test_cases_that_only_waited_at_a_dead_worker_are_tried_again(tmp_path):
     (failed,) = [o for o in outcomes if o.failure is not None]
     assert failed.case.name == "c5"
     assert failed.failure.error == "WorkerDied"
+
+
+def test_an_answer_that_is_lost_with_its_worker_is_waited_for_again(tmp_path):
+    class Lost(FakeFuture):
+        """Done, then not any more, then done again."""
+
+        def __init__(self, key: Any, value: Any) -> None:
+            super().__init__(key, value)
+            self.status = "lost"
+
+        def add_done_callback(self, call: Any) -> None:
+            self.asked = getattr(self, "asked", 0) + 1
+            if self.asked == 2:
+                self.status = "finished"
+            call(self)
+
+    client = FakeClient(None)
+    client.submit = lambda _, job, *__, key, **___: Lost(key, Outcome(job.case))
+    outcomes = list(run_on_dask(jobs(tmp_path, 3), simulated, Cluster(client, "", None)))
+    assert [o.case.name for o in outcomes] == ["c1", "c2", "c3"]
 
 
 def test_a_cluster_that_loses_all_workers_is_waited_for_and_then_given_up(tmp_path, monkeypatch):
