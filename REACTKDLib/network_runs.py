@@ -6,9 +6,11 @@ weights, in single precision; torch is not imported then.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +18,8 @@ import numpy as np
 
 from .errors import EnvironmentProblem, ModelPackageError
 from .model_package import ModelPackage
+
+_TELEMETRY = "openvino_telemetry"
 
 #: Runs a compiled graph: its inputs by name to its outputs in order.
 _Run = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
@@ -177,11 +181,26 @@ class GraphNetwork:
 
 def _check_import(backend: str) -> None:
     try:
-        importlib.import_module(backend)
+        with _without_telemetry():
+            importlib.import_module(backend)
     except (ImportError, OSError, RuntimeError) as error:
         raise EnvironmentProblem(
             f"The backend {backend!r} cannot be loaded: {error}.", "Choose the backend 'torch'."
         ) from error
+
+
+@contextlib.contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """OpenVINO tells its makers of every import, from a process of its own, unless the package for
+    that cannot be imported: nothing leaves the machine."""
+    there = _TELEMETRY in sys.modules
+    if not there:
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # its import fails
+    try:
+        yield
+    finally:
+        if not there:
+            del sys.modules[_TELEMETRY]
 
 
 def _openvino(graph: bytes) -> _Run:

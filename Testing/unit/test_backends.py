@@ -279,3 +279,23 @@ def test_a_machine_without_a_gpu_driver_does_not_import_torch_to_know(monkeypatc
 def test_threads_are_those_that_torch_would_take(text, threads, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", text)
     assert network_runs._threads() == threads
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="no OpenVINO")
+def test_nobody_is_told_that_openvino_runs(random_package):
+    """Its import would send an event to its makers, by a process of its own."""
+    code = f"""
+import multiprocessing, sys
+multiprocessing.Process.start = lambda self: sys.exit("a process was started")
+from REACTKDLib.infer import load_classifier
+from REACTKDLib.model_package import load_package
+load_classifier(load_package({str(random_package.path)!r}), "cpu", "openvino")
+from openvino.tools.ovc import telemetry_utils
+assert telemetry_utils.tm.__name__.endswith("stub"), telemetry_utils.tm
+assert not [name for name in sys.modules if name.startswith("openvino_telemetry")]
+"""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=root
+    )
+    assert done.returncode == 0, done.stderr
