@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import subprocess
 import sys
 import tempfile
@@ -394,7 +395,16 @@ def test_two_processes_train_one_student(tmp_path):
     script.write_text(_TWO_PROCESSES.format(paths=paths, work=str(tmp_path)))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
     command += ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
-    done = subprocess.run([*command, str(script)], capture_output=True, text=True, timeout=300)
+    # One thread each, and nothing of what other tests have set.
+    kept = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    done = subprocess.run(
+        [*command, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     sums = [(tmp_path / f"sum{rank}").read_text() for rank in range(2)]
     assert sums[0] == sums[1]
