@@ -123,7 +123,7 @@ def _child(arguments: list[str], pinned: bool = False) -> tuple[Any, float]:
     began = time.perf_counter()
     command = [sys.executable, "-W", "ignore", __file__, *arguments, *(["--pin"] if pinned else [])]
     output = subprocess.run(
-        command, check=True, capture_output=True, text=True, env=environment
+        command, check=True, capture_output=True, encoding="utf-8", env=environment
     ).stdout
     return json.loads(output.strip().splitlines()[-1]), time.perf_counter() - began
 

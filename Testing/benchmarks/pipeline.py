@@ -160,7 +160,7 @@ def _child(which: str, folder: Path, repeats: int) -> dict:
     began = time.perf_counter()
     command = [sys.executable, __file__, "--side", which, "--folder", str(folder)]
     output = subprocess.run(
-        [*command, "--repeats", str(repeats)], check=True, capture_output=True, text=True
+        [*command, "--repeats", str(repeats)], check=True, capture_output=True, encoding="utf-8"
     ).stdout
     return {**json.loads(output.strip().splitlines()[-1]), "wall": time.perf_counter() - began}
 

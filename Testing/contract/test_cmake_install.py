@@ -21,7 +21,7 @@ def run(*command: str, cwd: Path | None = None) -> str:
     # No path of the source tree may help the installed one.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env=environment, check=False
+        command, capture_output=True, encoding="utf-8", cwd=cwd, env=environment, check=False
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -57,7 +57,7 @@ def in_slicer(tmp_path, phantom_files, random_package):
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=300,
             check=False,
         )

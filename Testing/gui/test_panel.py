@@ -380,7 +380,7 @@ def test_importing_the_module_imports_nothing_heavy(slicer_harness):
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         env={**__import__("os").environ, "PYTHONPATH": ":".join(sys.path)},
     )

@@ -105,7 +105,7 @@ def test_the_pdf_has_text_and_its_use_on_every_page(slicer_harness, case, tmp_pa
 
 def text_of(path: Path) -> str:
     command = ["pdftotext", "-layout", str(path), "-"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
 
 
 def test_there_are_no_pictures_without_a_main_window(slicer_harness):

@@ -80,7 +80,7 @@ with installed() as harness:
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path[:0] = {environment_path!r}\n{program}"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, done.stderr

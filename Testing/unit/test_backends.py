@@ -172,7 +172,7 @@ sys.exit(code)
         [sys.executable, "-c", program, json.dumps(arguments)],
         cwd=REPOSITORY,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert finished.returncode == 0, finished.stderr
@@ -296,6 +296,6 @@ assert not [name for name in sys.modules if name.startswith("openvino_telemetry"
 """
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=root
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False, cwd=root
     )
     assert done.returncode == 0, done.stderr

@@ -376,7 +376,7 @@ def headless(browser: str, folder: Path, page: Path, *options: str) -> str:
     """What a Chromium without a window says of a page."""
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
     command += [f"--user-data-dir={folder / 'profile'}", *options, page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=True)
     return done.stdout
 
 
@@ -391,7 +391,7 @@ def test_a_normal_case_prints_on_two_pages(paper, browser, tmp_path):
     if shutil.which("pdftotext") is None:
         pytest.skip("pdftotext (poppler-utils) is not installed: the pages' texts are not read")
     read = subprocess.run(
-        ["pdftotext", "-layout", str(pdf), "-"], capture_output=True, text=True, check=True
+        ["pdftotext", "-layout", str(pdf), "-"], capture_output=True, encoding="utf-8", check=True
     )
     pages = [" ".join(page.split()) for page in read.stdout.split("\f")[:2]]
     for number, text in enumerate(pages, start=1):

@@ -66,7 +66,7 @@ def program(name: str) -> str:
 
 def run(command: Sequence[str | Path]) -> str:
     finished = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, check=False
+        [str(part) for part in command], capture_output=True, encoding="utf-8", check=False
     )
     return finished.stdout + finished.stderr
 

@@ -401,7 +401,7 @@ def test_two_processes_train_one_student(tmp_path):
     done = subprocess.run(
         [*command, str(script)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=900,
         env=environment | {"OMP_NUM_THREADS": "1"},
     )

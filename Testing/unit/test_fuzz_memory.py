@@ -58,7 +58,7 @@ def read_bounded(cases: list[tuple[str, Path]]) -> dict[str, tuple[str, str]]:
     root = Path(__file__).resolve().parents[2]
     finished = subprocess.run(
         [*command, json.dumps([(kind, str(path)) for kind, path in cases])],
-        capture_output=True, text=True, check=False, timeout=300,
+        capture_output=True, encoding="utf-8", check=False, timeout=300,
         env={"PYTHONPATH": f"{root}:{Path(__file__).parent}", "OMP_NUM_THREADS": "1",
              "PATH": "/usr/bin:/bin"},
     )  # fmt: skip

@@ -56,7 +56,7 @@ def test_resources_are_found_beside_the_library_or_inside(resources, tmp_path):
     finished = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},

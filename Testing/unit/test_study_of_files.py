@@ -169,7 +169,7 @@ def test_two_processes_of_torchrun_do_one_study(configuration, tmp_path):
         done = subprocess.run(
             [*command, "-m", "training", name, *options],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=600,
             cwd=ROOT,
             env=environment,

@@ -27,7 +27,7 @@ class Parent:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             cwd=Path(__file__).resolve().parents[2],
         )
         self.jobs = 0

@@ -1,0 +1,1 @@
+"""Prognosis of chronic liver disease from CT, radiomics and clinical variables (TMI-CLNet)."""

@@ -1,0 +1,149 @@
+"""The frozen values that cross the boundaries between the stages of prognosis.
+
+Source: TMI-CLNet (arXiv 2502.00695): three modalities of one patient, any of which may be missing.
+Imports neither torch nor SimpleITK, so the Slicer panel may import it at start-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..types import ClassInfo, Notice, frozen_mapping
+
+#: The modalities of TMI-CLNet, in the order of every table, token sequence and mask.
+CT, CLINICAL, RADIOMICS = MODALITIES = ("ct", "clinical", "radiomics")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A clinical variable as a schema describes it.
+
+    ``kind`` is ``number``, ``flag`` (yes or no) or ``category``. A number has a ``unit`` (UCUM
+    spelling, "1" where it has none) and a ``plausible`` range in that unit, outside of which a value
+    is refused; ``other_units`` maps units that laboratories use for the same quantity to the factor
+    that makes them ``unit``. A category has ``categories``, in their order. ``group`` is a heading
+    for people. ``logarithmic`` : positive and skewed to the right, scaled as a logarithm.
+    """
+
+    name: str
+    title: str
+    kind: str
+    unit: str = ""
+    plausible: tuple[float, float] | None = None
+    other_units: Mapping[str, float] = field(default_factory=dict)
+    categories: tuple[str, ...] = ()
+    group: str = ""
+    logarithmic: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "other_units", frozen_mapping(self.other_units))
+
+
+@dataclass(frozen=True)
+class ClinicalSchema:
+    """The variables that a model knows, in the order of its inputs."""
+
+    name: str
+    title: str
+    variables: tuple[Variable, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the variables."""
+        return tuple(variable.name for variable in self.variables)
+
+
+@dataclass(frozen=True)
+class ClinicalRecord:
+    """What is known of one patient.
+
+    ``values`` : variable -> number in the schema's unit, bool for a flag, or category; a variable
+    that is not in it is missing, which is normal. ``text`` : free text, "" where there is none.
+    """
+
+    values: Mapping[str, float | bool | str] = field(default_factory=dict)
+    text: str = ""
+    notices: tuple[Notice, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", frozen_mapping(self.values))
+
+
+@dataclass(frozen=True)
+class RadiomicsFeatures:
+    """Radiomics of one region of interest: PyRadiomics' feature name -> value, in a fixed order.
+
+    ``settings`` is the digest of the settings that they were computed with.
+    """
+
+    values: Mapping[str, float]
+    settings: str
+    notices: tuple[Notice, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", frozen_mapping(self.values))
+
+
+def family(feature: str) -> str:
+    """Family of a radiomics feature: its image type and class, ``wavelet-LLH_glcm`` of
+    ``wavelet-LLH_glcm_Contrast``. One family is one token of the network."""
+    return feature.rsplit("_", 1)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class PatientArrays:
+    """One patient as arrays, before a network scales them.
+
+    ``clinical`` : (variables,) float64, NaN where missing; a flag is 0 or 1, a category its index.
+    ``radiomics`` : (features,) float64, NaN where a feature could not be computed.
+    ``ct`` : float32 (k, j, i) on the model's grid, normalised; ``roi`` : the liver on that grid,
+    0..1. Any of the three modalities may be None: it is missing.
+    """
+
+    clinical: np.ndarray | None = None
+    radiomics: np.ndarray | None = None
+    ct: np.ndarray | None = None
+    roi: np.ndarray | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one part of the input adds to the log odds of the outcome (Owen value).
+
+    ``name`` for programs, ``title`` for people; ``modality`` is one of :data:`MODALITIES`; ``value``
+    is the input as the reader knows it ("41 g/l"), "" where there is no single one.
+    """
+
+    name: str
+    title: str
+    modality: str
+    logit: float
+    value: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class PrognosisResult:
+    """Everything that one run says about the prognosis of one patient.
+
+    ``modalities`` : those that were there. ``modality_contributions`` sum with ``base_logit`` (the
+    answer with every modality missing) to ``logit``; the contributions of clinical variables and
+    radiomics families sum to their modality's.
+    """
+
+    case_id: str
+    task_title: str
+    classes: tuple[ClassInfo, ...]
+    outcome: str
+    probability: float
+    logit: float
+    base_logit: float
+    modalities: tuple[str, ...]
+    modality_contributions: tuple[Contribution, ...]
+    contributions: tuple[Contribution, ...]
+    simulated_model: bool
+    notices: tuple[Notice, ...] = ()
+    provenance: Mapping[str, object] = field(default_factory=dict)
