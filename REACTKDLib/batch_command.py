@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .cli_dicom import add_deidentify_options, chosen_pseudonyms
 from .errors import OptionError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def add_batch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dicom-output", action="store_true", help="DICOM objects beside each result too"
     )
+    add_deidentify_options(parser)
     parser.add_argument("--resume", action="store_true", help="go on with an output folder")
     parser.add_argument(
         "--rerun-changed",
@@ -93,6 +95,11 @@ def run_batch_command(
     """
     from .batch.run import BatchOptions, run_batch
 
+    if options.deidentify and options.deidentify_salt is None:
+        raise OptionError(
+            "--deidentify is given without --deidentify-salt.",
+            "A batch needs a salt that stays, so that it finds its finished cases again.",
+        )
     how = BatchOptions(
         scheme=options.scheme,
         target=options.target,
@@ -100,6 +107,7 @@ def run_batch_command(
         backend=options.backend,
         phase=options.phase,
         dicom_output=options.dicom_output,
+        pseudonyms=chosen_pseudonyms(options),
         roles=roles,
         workers=options.workers,
         scheduler=options.scheduler,

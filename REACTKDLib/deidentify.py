@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Stands where a path was.
 REMOVED = "(removed)"
+#: Stands where the reason of a failure was.
+LEFT_OUT = "The reason is left out, because it may name the patient"
 
 _LEAST_SALT_BYTES = 16
 

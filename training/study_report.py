@@ -47,7 +47,8 @@ def _environment(study: Study) -> dict[str, Any]:
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"],
         capture_output=True,
-        encoding="utf-8", errors="replace",
+        encoding="utf-8",
+        errors="replace",
         cwd=Path(__file__).parent,
         check=False,
     ).stdout.strip()

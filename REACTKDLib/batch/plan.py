@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from ..deidentify import LEFT_OUT, Pseudonyms
 from ..errors import InputError
 from .folders import folder_rows
 from .manifest import Row, manifest_rows
@@ -17,6 +18,8 @@ from .names import name_key, name_problem
 class Case:
     """A checked row. Paths are as written, relative to the manifest's folder.
 
+    ``name`` : of its folder, and wherever the case is named. ``identifier`` : its name in the
+    manifest, where ``name`` is a pseudonym.
     ``problems`` : everything that is wrong with the row; such a case is never run.
     """
 
@@ -27,6 +30,7 @@ class Case:
     pet: Mapping[str, str] = field(default_factory=dict)
     series: str = ""
     problems: tuple[str, ...] = ()
+    identifier: str = ""
 
     @property
     def inputs(self) -> tuple[tuple[str, str], ...]:
@@ -56,11 +60,15 @@ class Plan:
 
 
 def write_plan(
-    manifest: Path, file: Path, checked: Callable[[int], None] = lambda count: None
+    manifest: Path,
+    file: Path,
+    checked: Callable[[int], None] = lambda count: None,
+    pseudonyms: Pseudonyms | None = None,
 ) -> Plan:
     """Read and check all of a manifest or folder, and write the plan to ``file``.
 
     Only the names of the cases are held in memory. ``checked`` hears how many rows are read.
+    ``pseudonyms`` : names the cases; what is wrong with a row is left out then.
 
     Raises
     ------
@@ -74,11 +82,19 @@ def write_plan(
     count = unusable = 0
     with file.open("w", encoding="utf-8") as stream:
         for case in checked_cases(rows, root):
+            if pseudonyms is not None:
+                case = _pseudonymous(case, pseudonyms)
             stream.write(json.dumps(asdict(case)) + "\n")
             count += 1
             unusable += bool(case.problems)
             checked(count)
     return Plan(file, root.absolute(), count, unusable)
+
+
+def _pseudonymous(case: Case, pseudonyms: Pseudonyms) -> Case:
+    name = pseudonyms.name("case", case.name) if case.name else ""
+    problems = (LEFT_OUT,) if case.problems else ()
+    return replace(case, name=name, identifier=case.name, problems=problems)
 
 
 def checked_cases(rows: Iterable[Row], root: Path) -> Iterator[Case]:

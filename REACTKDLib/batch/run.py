@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from .. import __version__, errors
+from ..deidentify import LEFT_OUT, Pseudonyms
 from ..errors import InputError, OptionError, OutputError
 from ..model_package import ModelPackage
 from .memory import BASE_BYTES
@@ -29,6 +31,7 @@ from .task import Job, Outcome, Process, run_job, run_pipeline
 #: Failures that no other case would escape: the batch ends, and can be resumed.
 _END_ALL = ("OutputError", "EnvironmentProblem")
 CHANGED = "ChangedInput"
+_READ_ALONE = "Run this row of the manifest with 'reactkd predict' to read it."
 #: Seconds of a timeout that all systems can count: a month.
 _LONGEST = 2_678_400.0
 
@@ -43,7 +46,8 @@ class BatchOptions:
     ``scheduler`` : address of a Dask scheduler, instead. ``timeout`` : seconds for a case.
     ``memory`` : bytes for a worker. ``resume`` : go on in an output folder. ``rerun_changed`` : do
     finished cases again whose inputs or settings have changed. ``dicom_output`` : write DICOM
-    objects into each case's folder too. The rest as in ``RunOptions`` and ``StudyFiles``, for all
+    objects into each case's folder too. ``pseudonyms`` : de-identify everything that is written or
+    said. The rest as in ``RunOptions`` and ``StudyFiles``, for all
     cases.
     """
 
@@ -53,6 +57,7 @@ class BatchOptions:
     backend: str = "auto"
     phase: str | None = None
     dicom_output: bool = False
+    pseudonyms: Pseudonyms | None = None
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     workers: int | None = None
     scheduler: str | None = None
@@ -121,14 +126,18 @@ def run_batch(
         roles=tuple(sorted(options.roles.items())),
         phase=options.phase,
         dicom_output=options.dicom_output,
+        pseudonyms=None if options.pseudonyms is None else options.pseudonyms.name("salt", ""),
     )
-    with open_store(
-        output, settings, resume=options.resume, rerun_changed=options.rerun_changed
-    ) as store:
+    with (
+        open_store(
+            output, settings, resume=options.resume, rerun_changed=options.rerun_changed
+        ) as store,
+        _plan_folder(store, options) as folder,
+    ):
         try:
-            plan = write_plan(manifest, store.work / "plan.jsonl", listener.checked)
+            plan = write_plan(manifest, folder / "plan.jsonl", listener.checked, options.pseudonyms)
         except OSError as error:
-            raise cannot_write(store.folder, error) from error
+            raise cannot_write(folder, error) from error
         listener.message(f"{plan.count} cases, {plan.unusable} of them cannot be used as they are.")
         batch = _Batch(plan, store, settings, package, options, listener)
         try:
@@ -139,6 +148,17 @@ def run_batch(
             raise
         batch.write_tables()
     return batch.counts
+
+
+@contextlib.contextmanager
+def _plan_folder(store: Store, options: BatchOptions) -> Iterator[Path]:
+    """Where the plan is written: a plan names the patients, so that of a de-identified batch never
+    lies in the output folder, not even after a kill."""
+    if options.pseudonyms is None:
+        yield store.work
+        return
+    with tempfile.TemporaryDirectory(prefix="reactkd-") as folder:
+        yield Path(folder)
 
 
 def _check(options: BatchOptions, package: ModelPackage) -> None:
@@ -223,6 +243,7 @@ class _Batch:
             backend=options.backend,
             memory=options.memory,
             timeout=options.timeout,
+            pseudonyms=options.pseudonyms,
         )
 
     def run(self, process: Process) -> None:
@@ -259,7 +280,7 @@ class _Batch:
             self._end(Outcome(case, Failure("DamagedResult", reason, advice)))
             return
         try:
-            source = made_from(case, self._plan.root, self._any.settings)
+            source = made_from(case, self._plan.root, self._any.settings, self._options.pseudonyms)
         except InputError as error:
             self._end(Outcome(case, Failure("InputError", error.message, error.advice)))
             return
@@ -276,6 +297,9 @@ class _Batch:
         failure = outcome.failure
         if failure is not None and failure.error in _END_ALL:
             raise getattr(errors, failure.error)(failure.reason, failure.next_step)
+        if failure is not None and self._options.pseudonyms is not None:
+            failure = Failure(failure.error, f"{LEFT_OUT}.", _READ_ALONE)
+            outcome = replace(outcome, failure=failure)
         self._store.record_failure(outcome.case.name, failure)
         self._tell(outcome)
 

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..deidentify import Pseudonyms
 from ..errors import InputError, OutputError
 from ..read_image import files_of
 from ..report import PROVENANCE, RESULT
@@ -34,7 +35,8 @@ _DETACHED = (".mhd", ".nhdr")
 class Settings:
     """What every case of a batch has in common and its results depend on.
 
-    ``roles`` as pairs of role and segments. Device and backend are none of it: where a case is
+    ``roles`` as pairs of role and segments. ``pseudonyms`` : what the salt of a de-identified batch
+    is recognised by, None where it is not. Device and backend are none of it: where a case is
     computed may change from run to run.
     """
 
@@ -47,6 +49,7 @@ class Settings:
     roles: tuple[tuple[str, tuple[str, ...]], ...]
     phase: str | None = None
     dicom_output: bool = False
+    pseudonyms: str | None = None
 
     @functools.cached_property
     def document(self) -> dict[str, Any]:
@@ -243,16 +246,18 @@ def cannot_write(folder: Path, error: OSError) -> OutputError:
     )
 
 
-def made_from(case: Case, root: Path, settings: Settings) -> dict[str, Any]:
+def made_from(
+    case: Case, root: Path, settings: Settings, pseudonyms: Pseudonyms | None = None
+) -> dict[str, Any]:
     """What a result depends on, cheaply: settings, series, and of each input the path as the
     manifest has it, the number and size of its files, and a digest of their names, sizes and times
-    of last change.
+    of last change. With ``pseudonyms`` these stand for series, paths and digests.
 
     Raises
     ------
     InputError : an input is missing or cannot be looked at.
     """
-    inputs = []
+    inputs: list[dict[str, Any]] = []
     for role, path in case.inputs:
         try:
             files = _stamps(root / path, role)
@@ -266,7 +271,12 @@ def made_from(case: Case, root: Path, settings: Settings) -> dict[str, Any]:
         inputs.append(
             {"role": role, "path": path, "files": len(files), "bytes": size, "digest": digest}
         )
-    return {"settings": settings.document, "series": case.series, "inputs": inputs}
+    series = case.series
+    if pseudonyms is not None:
+        for entry in inputs:
+            entry |= {name: pseudonyms.name(name, entry[name]) for name in ("path", "digest")}
+        series = series and pseudonyms.uid(series)
+    return {"settings": settings.document, "series": series, "inputs": inputs}
 
 
 def _stamps(path: Path, role: str) -> list[tuple[str, int, int]]:

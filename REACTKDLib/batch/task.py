@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..deidentify import Pseudonyms
 from ..errors import EnvironmentProblem, InputError, ReactKDError
 from ..model_package import ModelPackage, load_package
 from ..report import DICOM, PROVENANCE
@@ -29,6 +30,7 @@ class Job:
     ``root`` : where its paths begin. ``package`` : folder of the model package. ``memory`` bytes
     and ``timeout`` seconds that it may take. ``replace`` : an earlier result goes when the new one
     is there. ``own_process`` : the worker process does nothing else and may be ended.
+    ``pseudonyms`` : de-identify what is written.
     """
 
     case: Case
@@ -42,6 +44,7 @@ class Job:
     timeout: float | None = None
     replace: bool = False
     own_process: bool = False
+    pseudonyms: Pseudonyms | None = None
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,21 @@ def run_pipeline(job: Job, folder: Path) -> None:
         roles=dict(settings.roles),
         series_uid=case.series or None,
         phase=settings.phase,
-        case_id=case.name,
+        case_id=case.identifier or case.name,
     )
     options = RunOptions(settings.target, settings.scheme, job.device, job.backend)
-    result = run_files(files, _package(job.package, settings.model_sha256), folder, options)
+    package = _package(job.package, settings.model_sha256)
+    result = run_files(files, package, folder, options, pseudonyms=job.pseudonyms)
     if settings.dicom_output:
         from ..dicom_output import write_dicom_output
 
-        write_dicom_output(result, files.ct, folder / DICOM, series_uid=files.series_uid)
+        write_dicom_output(
+            result,
+            files.ct,
+            folder / DICOM,
+            series_uid=files.series_uid,
+            pseudonyms=job.pseudonyms,
+        )
 
 
 @functools.lru_cache(maxsize=2)
@@ -116,7 +126,7 @@ def run_job(job: Job, process: Process = run_pipeline) -> Outcome:
 def _run(job: Job, process: Process, began: float) -> Failure | None:
     name, store = job.case.name, job.store
     _check_worker(job)
-    source = made_from(job.case, job.root, job.settings)
+    source = made_from(job.case, job.root, job.settings, job.pseudonyms)
     folder = store.work / name
     if job.own_process:
         # The worker of an earlier attempt may have died when its result was in place.

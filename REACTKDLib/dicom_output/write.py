@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..deidentify import Pseudonyms, deidentified_case
+from ..dicom_input.files import list_series
 from ..errors import EnvironmentProblem, InputError, OutputError
 from ..geometry import array_on_same_voxels, content_box
 from ..report import atomic_folder
@@ -94,7 +95,7 @@ def write_dicom_output(
     """
     folder = Path(folder).absolute()
     check_dicom_output(folder, overwrite=overwrite)
-    source = read_source(ct, series_uid or _series_of(case), pseudonyms)
+    source = read_source(ct, series_uid or _series_of(case, ct, pseudonyms), pseudonyms)
     if pseudonyms is not None and not case.provenance.get("deidentified"):
         case = deidentified_case(case, pseudonyms)
     with quiet_dicom_libraries():
@@ -105,10 +106,14 @@ def write_dicom_output(
     return folder
 
 
-def _series_of(case: CaseResult) -> str | None:
-    """UID of the CT series that the result was made from, where it says."""
-    series = case.provenance.get("series", {}).get("ct", {})
-    return None if case.provenance.get("deidentified") else series.get("uid")
+def _series_of(case: CaseResult, ct: Path, pseudonyms: Pseudonyms | None) -> str | None:
+    """UID of the CT series that the result was made from, where it says: a de-identified one does
+    to whoever has its pseudonyms."""
+    uid = case.provenance.get("series", {}).get("ct", {}).get("uid")
+    if not case.provenance.get("deidentified") or uid is None or not ct.is_dir():
+        return uid
+    known = pseudonyms and {pseudonyms.uid(s.uid): s.uid for s in list_series(ct)}
+    return known.get(uid) if known else None
 
 
 def make_objects(

@@ -22,9 +22,9 @@ class Variable:
     """A clinical variable as a schema describes it.
 
     ``kind`` is ``number``, ``flag`` (yes or no) or ``category``. A number has a ``unit`` (UCUM
-    spelling, "1" where it has none) and a ``plausible`` range in that unit, outside of which a value
-    is refused; ``other_units`` maps units that laboratories use for the same quantity to the factor
-    that makes them ``unit``. A category has ``categories``, in their order. ``group`` is a heading
+    spelling, "1" where it has none) and a ``plausible`` range in that unit, outside of which a
+    value is refused; ``other_units`` maps units that laboratories use for the same quantity to the
+    factor that makes them ``unit``. A category has ``categories``, in their order. ``group`` is a heading
     for people. ``logarithmic`` : positive and skewed to the right, scaled as a logarithm.
     """
 
@@ -114,8 +114,8 @@ class PatientArrays:
 class Contribution:
     """What one part of the input adds to the log odds of the outcome (Owen value).
 
-    ``name`` for programs, ``title`` for people; ``modality`` is one of :data:`MODALITIES`; ``value``
-    is the input as the reader knows it ("41 g/l"), "" where there is no single one.
+    ``name`` for programs, ``title`` for people; ``modality`` is one of :data:`MODALITIES`;
+    ``value`` is the input as the reader knows it ("41 g/l"), "" where there is no single one.
     """
 
     name: str

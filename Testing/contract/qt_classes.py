@@ -25,7 +25,9 @@ class QtClass:
 @functools.cache
 def qt_classes() -> dict[str, QtClass]:
     """All classes of the module ``qt`` that derive from QObject, by name."""
-    done = subprocess.run([sys.executable, __file__], capture_output=True, encoding="utf-8", check=True)
+    done = subprocess.run(
+        [sys.executable, __file__], capture_output=True, encoding="utf-8", check=True
+    )
     return {
         name: QtClass(*(frozenset(names) for names in kinds))
         for name, kinds in json.loads(done.stdout).items()

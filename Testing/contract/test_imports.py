@@ -101,7 +101,11 @@ def import_without(blocked: set[str], modules: list[str], then: str = "") -> str
     """Imports modules in a process of its own that has none of ``blocked``; returns its output."""
     command = [sys.executable, "-c", BLOCKED_IMPORTS + then, json.dumps(sorted(blocked))]
     finished = subprocess.run(
-        [*command, json.dumps(modules)], cwd=REPOSITORY, capture_output=True, encoding="utf-8", check=False
+        [*command, json.dumps(modules)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
     )
     assert finished.returncode == 0, finished.stderr
     return finished.stdout

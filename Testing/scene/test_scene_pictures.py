@@ -207,7 +207,11 @@ def test_without_opengl_the_error_names_what_to_install():
         "__EGL_VENDOR_LIBRARY_FILENAMES": "/nowhere.json",  # no OpenGL driver is found
     }
     run = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, encoding="utf-8", check=True
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     assert "No off-screen OpenGL" in run.stdout
     for package in ("libegl1", "libgl1-mesa-dri", "libgl1"):

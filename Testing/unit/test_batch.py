@@ -127,6 +127,57 @@ def test_dicom_in_and_dicom_out(tmp_path, phantom_ct, phantom_files, ct_study, r
     assert failure["case"] == "nifti" and "no DICOM folder" in failure["reason"]
 
 
+def test_a_deidentified_batch_names_nobody(
+    tmp_path, phantom_ct, phantom_files, ct_study, random_package, capsys
+):
+    """Case names, paths, headers and reasons hold a name; nothing that is written or said does."""
+    secret = "Sonderbar"
+    source = tmp_path / secret
+    shutil.copytree(phantom_ct, source / f"{secret}-ct")
+    study = ct_study.segmentation
+    segments = [(f"{secret} {s.name}", study.labels == s.label) for s in study.segments]
+    write_seg(source / f"{secret}.dcm", segments, study.geometry)
+    (source / f"{secret}.nii.gz").write_bytes(b"no image")
+    rows = [
+        "case,ct,segmentation",
+        f"{secret}-1,{secret}-ct,{secret}.dcm",
+        f"{secret}-2,{secret}.nii.gz,{secret}.nii.gz",
+        f"{secret}-3,gone-{secret},{secret}.dcm",
+    ]
+    (source / "manifest.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    for name in ("salt", "other"):
+        (tmp_path / name).write_text(name * 20, encoding="utf-8")
+    out = tmp_path / "out"
+    arguments = ["batch", str(source / "manifest.csv"), "--output", str(out), "--workers", "0"]
+    arguments += ["--model", str(random_package.path), "--device", "cpu", "--dicom-output"]
+    arguments += ["--role", "liver=1", "--role", "lesion=2", "--deidentify"]
+    assert main(arguments) == 2
+    assert "--deidentify-salt" in capsys.readouterr().err
+    arguments.append("--deidentify-salt")
+    assert main([*arguments, str(tmp_path / "salt"), "--log-json"]) == 7
+    said = capsys.readouterr()
+    assert secret not in said.out + said.err
+
+    (case,) = (out / CASES).iterdir()
+    assert case.name.startswith("case-") and read_result(case).case_id == case.name
+    assert {p.name for p in (case / DICOM).iterdir()} == set(DICOM_FILES)
+    (row,) = table(out / SUMMARY)
+    assert row["case"] == case.name
+    assert [(f["row"], f["error"]) for f in table(out / FAILURES)] == [
+        ("2", "InputError"),
+        ("3", "UnusableRow"),
+    ]
+    for name, content in tree(out).items():
+        assert secret not in name and secret.encode() not in content, name
+
+    before = identity(out)
+    assert main([*arguments, str(tmp_path / "salt"), "--resume"]) == 7
+    assert "1 finished before" in capsys.readouterr().out
+    assert identity(out) == before
+    assert main([*arguments, str(tmp_path / "other"), "--resume"]) == 5
+    assert "other settings: pseudonyms" in capsys.readouterr().err
+
+
 def test_memory_of_dicom_is_told_from_headers(tmp_path, phantom_ct, phantom_files, ct_study):
     case = Case(1, "a", str(phantom_ct), (str(phantom_files["segmentation"]),))
     voxels = ct_study.ct.array.size
