@@ -24,8 +24,8 @@ class Variable:
     ``kind`` is ``number``, ``flag`` (yes or no) or ``category``. A number has a ``unit`` (UCUM
     spelling, "1" where it has none) and a ``plausible`` range in that unit, outside of which a
     value is refused; ``other_units`` maps units that laboratories use for the same quantity to the
-    factor that makes them ``unit``. A category has ``categories``, in their order. ``group`` is a heading
-    for people. ``logarithmic`` : positive and skewed to the right, scaled as a logarithm.
+    factor that makes them ``unit``. A category has ``categories``, in their order. ``group`` is a
+    heading for people. ``logarithmic`` : positive and skewed to the right, scaled as a logarithm.
     """
 
     name: str
