@@ -121,7 +121,7 @@ class TextEncoder:
             network, loading = AutoModel.from_pretrained(
                 source, use_safetensors=True, output_loading_info=True, **options
             )
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        except Exception as error:  # whatever a damaged or foreign model makes of the library
             raise EnvironmentProblem(
                 f"The language model {self.name} cannot be loaded: {_first_line(error)}.",
                 "Give the folder of a model with safetensors and without code of its own"
