@@ -31,7 +31,7 @@ from .types import RadiomicsFeatures
 Progress = Callable[[str, float], None]
 
 #: An image with more grey levels has no features of texture: a bin width for another scale.
-MAXIMUM_LEVELS = 1000
+MAXIMUM_LEVELS = 500
 
 
 def no_progress(stage: str, done: float) -> None:

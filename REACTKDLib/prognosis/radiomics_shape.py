@@ -13,14 +13,26 @@ import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist
 
+from ..errors import EnvironmentProblem
+
 #: Name of the 2-D diameter in the planes across each array axis (k, j, i).
 _PLANES = ("Maximum2DDiameterSlice", "Maximum2DDiameterColumn", "Maximum2DDiameterRow")
 
 
 def shape(mask: np.ndarray, spacing_kji: tuple[float, float, float]) -> dict[str, float]:
-    """Features of ``mask``, bool (k, j, i), with at least one voxel; mm, mm2, mm3."""
-    from skimage.measure import marching_cubes
+    """Features of ``mask``, bool (k, j, i), with at least one voxel; mm, mm2, mm3.
 
+    Raises
+    ------
+    EnvironmentProblem : scikit-image is not installed.
+    """
+    try:
+        from skimage.measure import marching_cubes
+    except ImportError as error:
+        raise EnvironmentProblem(
+            "Radiomics of shape need scikit-image, which is not installed.",
+            'Install it: pip install "reactkd[radiomics]".',
+        ) from error
     spacing = np.asarray(spacing_kji, dtype=float)
     # On the grid of half voxels, so that vertices in one plane have exactly the same coordinate.
     vertices, faces, _, _ = marching_cubes(
