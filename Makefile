@@ -37,6 +37,7 @@ bench: $(READY)
 	$(BIN)/python Testing/benchmarks/pipeline.py
 	$(BIN)/python Testing/benchmarks/backends.py
 	$(BIN)/python Testing/benchmarks/lowdose.py
+	$(BIN)/python Testing/benchmarks/radiomics.py
 	$(HEADLESS) $(BIN)/python Testing/benchmarks/panel.py
 
 # Batches: overhead, scaling, 100,000 rows, killed workers; then 500 cases with faults injected.
