@@ -26,7 +26,7 @@ def test_it_has_the_interface_of_the_corrected_form():
 
 
 def test_queries_and_keys_of_the_aggregation_learn_nothing():
-    """Degeneracy 1: a softmax over one key is 1. The corrected form: ``test_queries_and_keys_learn``."""
+    """Degeneracy 1: a softmax over one key is 1. Corrected: ``test_queries_and_keys_learn``."""
     network = build_network(FAITHFUL, 1)
     output = network(patients())
     functional.cross_entropy(output.logits, torch.tensor([0, 1, 1, 0, 1])).backward()

@@ -131,7 +131,9 @@ def test_values_of_another_modality_change_places():
 @pytest.mark.parametrize("spec", VARIANTS.values(), ids=VARIANTS.keys())
 def test_a_masked_modalitys_content_has_no_influence(spec):
     network, batch = network_of(spec), some_missing()
-    filled = {name: getattr(batch, name).clone() for name in ("ct", "text", "clinical", "radiomics")}
+    filled = {
+        name: getattr(batch, name).clone() for name in ("ct", "text", "clinical", "radiomics")
+    }
     filled["ct"][0], filled["radiomics"][2], filled["text"][1] = torch.nan, 1e6, torch.nan
     filled["clinical"][1] = torch.tensor([50.0, -50.0, 1.0, 2.0])
     filled["text"][~batch.text_mask] = 1e4
@@ -342,8 +344,9 @@ def test_a_specification_survives_json():
 
 
 def test_tokens_of_a_schema_and_of_feature_names():
-    number, stage = Variable("age", "Age", "number"), Variable(
-        "stage", "Stage", "category", categories=("A", "B")
+    number, stage = (
+        Variable("age", "Age", "number"),
+        Variable("stage", "Stage", "category", categories=("A", "B")),
     )
     found = variables_of(ClinicalSchema("s", "S", (number, stage)))
     assert found == (VariableSpec("age"), VariableSpec("stage", "category", 2))

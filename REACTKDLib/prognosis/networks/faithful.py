@@ -186,6 +186,7 @@ class FaithfulNetwork(nn.Module):
 
     def _vector(self, layers: nn.Module, values: Tensor) -> TokenSet:
         """One token of ``values`` (N, n); nobody who has no finite value has one."""
+        values = values.to(next(self.parameters()).dtype)
         known = values.isfinite()
         return TokenSet(layers(torch.where(known, values, 0.0))[:, None], known.any(1)[:, None])
 

@@ -137,6 +137,7 @@ class VariableEncoder(nn.Module):
         ------
         InputError : a flag or category has an index that it does not have.
         """
+        clinical = clinical.to(self.variable.dtype)
         mask = clinical.isfinite()
         values = torch.where(mask, clinical, 0.0)
         tokens = self.variable.expand(len(clinical), -1, -1)
@@ -176,7 +177,14 @@ class ClinicalEncoder(nn.Module):
         if self.variables is not None and clinical is not None:
             parts.append(self.variables(clinical))
         if self.text is not None and text is not None and text_mask is not None:
-            parts.append(TokenSet(zeroed(self.text(zeroed(text, text_mask)), text_mask), text_mask))
+            parts.append(
+                TokenSet(
+                    zeroed(
+                        self.text(zeroed(text.to(self.text.weight.dtype), text_mask)), text_mask
+                    ),
+                    text_mask,
+                )
+            )
         if not parts:
             return None
         tokens = torch.cat([part.tokens for part in parts], dim=1)
@@ -203,6 +211,7 @@ class RadiomicsEncoder(nn.Module):
 
     def forward(self, radiomics: Tensor) -> TokenSet:
         """``radiomics`` (N, features), NaN where missing. A family with no feature has no token."""
+        radiomics = radiomics.to(self.weight.dtype)
         index, there = self.get_buffer("index"), radiomics.isfinite()
         weights = torch.cat([self.weight, self.missing.new_zeros(1, self.weight.shape[1])])[index]
         absent = torch.cat([self.missing, self.missing.new_zeros(1, self.weight.shape[1])])[index]
