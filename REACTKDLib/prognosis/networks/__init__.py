@@ -1,0 +1,1 @@
+"""The networks of TMI-CLNet. ``spec`` needs no torch, all other modules do."""

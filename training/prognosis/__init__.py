@@ -1,0 +1,1 @@
+"""Training of the networks of prognosis: losses, batches, what is left out at random."""
