@@ -1,0 +1,1 @@
+"""Training side of the prognosis: cohorts, scaling, nested cross-validation, methods, measures."""
