@@ -6,6 +6,8 @@ The command line turns the class into an exit code; the Slicer panel shows messa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class ReactKDError(Exception):
     """Base of all errors that REACTKD raises on purpose.
@@ -31,6 +33,24 @@ class InputError(ReactKDError):
     """An image, a segmentation or their relation cannot be used."""
 
     exit_code = 3
+
+
+class ClinicalValueError(InputError):
+    """Clinical values of one patient cannot be used.
+
+    ``fields`` : variable (or the unknown name that was given) -> what is wrong and what to do, for
+    a panel to show at its field. They quote the values; ``for_log`` has the names alone, since a
+    patient's values do not belong in a log.
+    """
+
+    def __init__(self, message: str, advice: str = "", fields: Mapping[str, str] | None = None):
+        super().__init__(message, advice)
+        self.fields = dict(fields or {})
+
+    @property
+    def for_log(self) -> str:
+        """What may stand in a log: how many values, of which variables."""
+        return f"{len(self.fields)} clinical values cannot be used: {', '.join(self.fields)}."
 
 
 class ModelPackageError(ReactKDError):

@@ -22,10 +22,12 @@ class Variable:
     """A clinical variable as a schema describes it.
 
     ``kind`` is ``number``, ``flag`` (yes or no) or ``category``. A number has a ``unit`` (UCUM
-    spelling, "1" where it has none) and a ``plausible`` range in that unit, outside of which a value
-    is refused; ``other_units`` maps units that laboratories use for the same quantity to the factor
-    that makes them ``unit``. A category has ``categories``, in their order. ``group`` is a heading
-    for people. ``logarithmic`` : positive and skewed to the right, scaled as a logarithm.
+    spelling, "1" where it has none) and a ``plausible`` range in that unit, outside of which a
+    value is refused; ``other_units`` maps units that laboratories use for the same quantity to the
+    factor that makes them ``unit``. A category has ``categories``, in their order. ``group`` is a
+    heading for people. ``logarithmic`` : positive and skewed to the right, scaled as a logarithm.
+    ``aliases`` : other names that files use for it; ``codes`` : other spellings of a category, such
+    as ``{"m": "male"}``; ``note`` : what a reader of the schema should know.
     """
 
     name: str
@@ -37,18 +39,42 @@ class Variable:
     categories: tuple[str, ...] = ()
     group: str = ""
     logarithmic: bool = False
+    aliases: tuple[str, ...] = ()
+    codes: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "other_units", frozen_mapping(self.other_units))
+        object.__setattr__(self, "codes", frozen_mapping(self.codes))
+
+
+@dataclass(frozen=True)
+class Relation:
+    """What values of one patient must fulfil together; otherwise they contradict each other.
+
+    ``kind`` is ``at_most`` (no variable but the last exceeds the last), ``sum_at_most`` (nor does
+    their sum) or ``body_mass_index`` (variables: index in kg/m2, weight in kg, height in cm).
+    ``tolerance`` : relative, for rounding and for different assays. Checked only where every value
+    is there (``at_most``: the last and any other).
+    """
+
+    kind: str
+    variables: tuple[str, ...]
+    tolerance: float = 0.1
 
 
 @dataclass(frozen=True)
 class ClinicalSchema:
-    """The variables that a model knows, in the order of its inputs."""
+    """The variables that a model knows, in the order of its inputs.
+
+    ``comment`` : where the list comes from. ``relations`` : what must hold between the values.
+    """
 
     name: str
     title: str
     variables: tuple[Variable, ...]
+    relations: tuple[Relation, ...] = ()
+    comment: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,8 +140,8 @@ class PatientArrays:
 class Contribution:
     """What one part of the input adds to the log odds of the outcome (Owen value).
 
-    ``name`` for programs, ``title`` for people; ``modality`` is one of :data:`MODALITIES`; ``value``
-    is the input as the reader knows it ("41 g/l"), "" where there is no single one.
+    ``name`` for programs, ``title`` for people; ``modality`` is one of :data:`MODALITIES`;
+    ``value`` is the input as the reader knows it ("41 g/l"), "" where there is no single one.
     """
 
     name: str
