@@ -99,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
         "--option", action="append", default=[], metavar="NAME=VALUE", help="of the cohort"
     )
     manifest.set_defaults(run=_manifest)
+
+    from .prognosis.commands import add_commands
+
+    add_commands(commands)
     return parser
 
 

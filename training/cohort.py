@@ -132,11 +132,16 @@ def sample_case_parameters(profile: str, index: int, seed: int) -> CaseParameter
 
 
 def simulate_cohort_case(
-    parameters: CaseParameters, profile: str, index: int, seed: int
+    parameters: CaseParameters, profile: str, index: int, seed: int, pet: bool = True
 ) -> SimulatedCase:
-    """Images of one case of a cohort; the noise too depends on (seed, profile, index) only."""
+    """Images of one case of a cohort; the noise too depends on (seed, profile, index) only.
+
+    Without ``pet`` none is rendered; the CT is the same to the byte.
+    """
     noise_seed = int(case_rng(profile, index, seed).spawn(1)[0].integers(2**31))
-    return simulate_case(parameters, noise_seed, pet=TRACERS if profile == "internal" else ())
+    return simulate_case(
+        parameters, noise_seed, pet=TRACERS if profile == "internal" and pet else ()
+    )
 
 
 def _lesions(

@@ -139,7 +139,7 @@ def read_manifest(
     problems += column_problems(table, labelled=schema is not None)
     cases = []
     for row in table.rows:
-        case = _case(row, path.parent, schema)
+        case = case_of_row(row, path.parent, schema)
         found = [*case_problems(case, row, table.pet_unit, schema), *file_problems(case, row)]
         who = f"{row.where} ({case.case_id})" if case.patient else row.where
         problems += [f"{who}: {problem}" for problem in found]
@@ -202,7 +202,7 @@ def _value(cell: str) -> float | str:
     return number if math.isfinite(number) else cell
 
 
-def _case(row: Row, folder: Path, schema: LabelSchema | None) -> CohortCase:
+def case_of_row(row: Row, folder: Path, schema: LabelSchema | None) -> CohortCase:
     """The case of a row, to be used only where no problem is found in it."""
     cells = row.cells
     return CohortCase(

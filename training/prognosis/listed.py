@@ -1,0 +1,290 @@
+"""Patients of a prognosis manifest, and those of the simulated cohort, with images and radiomics.
+
+A prognosis manifest is a cohort manifest (:mod:`training.manifest`: CSV or JSON, paths relative to
+its folder) in which every modality may be missing: a row without ``ct`` has no image, an empty cell
+``clinical_<variable>`` is a missing value. A column ``text`` holds free clinical text. Numbers are
+in the units of the schema.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from REACTKDLib.errors import OptionError
+from REACTKDLib.model_package import ModelSpec, spec_from_section
+from REACTKDLib.prognosis.types import ClinicalRecord, ClinicalSchema, PatientArrays, Variable
+from REACTKDLib.read import read_study
+from REACTKDLib.types import ClassInfo, Study
+
+from ..cohort import sample_case_parameters, simulate_cohort_case
+from ..label_schema import LabelSchema
+from ..manifest import Cohort, CohortCase, case_of_row, study_files
+from ..manifest_check import case_problems, cohort_problems, column_problems, file_problems
+from ..manifest_file import ManifestError, Row, Table, read_rows
+from .cohort import PrognosisCase, PrognosisCohort, clinical_array
+from .features import measure_radiomics, radiomics_of
+from .settings import ListedPatients, SimulatedPatients
+from .simulated import EVENT, simulate_outcome
+from .simulated_variables import simulated_schema
+
+__all__ = ["listed_cohort", "read_prognosis_manifest", "read_spec", "simulated_cohort"]
+
+_YES, _NO = ("yes", "true", 1), ("no", "false", 0)
+_PREFIX = "clinical_"
+
+
+def read_spec(folder: Path, name: str) -> ModelSpec:
+    """The model specification of a file's key ``spec``.
+
+    Raises
+    ------
+    OptionError : the file cannot be read. ModelPackageError : the specification is not valid.
+    """
+    path = folder / name
+    try:
+        section = json.loads(path.read_text(encoding="utf-8"))["spec"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OptionError(
+            f"{path} has no model specification: {error}.", 'Give a JSON file with the key "spec".'
+        ) from error
+    return spec_from_section(section)
+
+
+def read_prognosis_manifest(
+    path: Path, labels: LabelSchema, schema: ClinicalSchema | None = None
+) -> tuple[tuple[CohortCase, ...], tuple[ClinicalRecord, ...], tuple[bool, ...]]:
+    """Cases, clinical records, and whether each case has images.
+
+    Raises
+    ------
+    ManifestError : lists every problem, as :func:`training.manifest.read_manifest`; and clinical
+        columns that the schema does not have, values that are no number, outside the plausible
+        range, no yes or no, or no category of theirs.
+    """
+    table, problems = read_rows(path)
+    kept = tuple(name for name in table.columns if name != "text")
+    columns = (*kept, *(() if "ct" in kept else ("ct",)))  # nobody needs an image
+    problems += column_problems(Table(table.rows, columns, table.pet_unit), labelled=True)
+    known = {f"{_PREFIX}{v.name}": v for v in schema.variables} if schema else {}
+    clinical = [name for name in table.columns if name.startswith(_PREFIX)]
+    title = schema.title if schema else "this study"
+    problems += [f"{n!r} is no variable of {title}" for n in clinical if n not in known]
+    cases, records, imaged = [], [], []
+    for row in table.rows:
+        case, has_ct = case_of_row(row, path.parent, labels), "ct" in row.cells
+        found = _case_problems(case, row, table.pet_unit, labels, has_ct)
+        record, wrong = _record(row, known)
+        who = f"{row.where} ({case.case_id})" if case.patient else row.where
+        problems += [f"{who}: {problem}" for problem in (*found, *wrong)]
+        cases.append(case)
+        records.append(record)
+        imaged.append(has_ct)
+    problems += cohort_problems(cases, labels, None)
+    if problems:
+        raise ManifestError(path, problems)
+    return tuple(cases), tuple(records), tuple(imaged)
+
+
+def _case_problems(
+    case: CohortCase, row: Row, pet_unit: str, labels: LabelSchema, has_ct: bool
+) -> list[str]:
+    found = case_problems(case, row, pet_unit, labels)
+    if has_ct:
+        return [*found, *file_problems(case, row)]
+    images = [
+        n for n in row.cells if n in ("segmentation", "series_uid") or n[:5] in ("pet_", "mask_")
+    ]
+    absent = ("the ct is missing", "there is neither a segmentation nor a mask")
+    beside = [f"there is {name} without a ct" for name in images]
+    return [*(p for p in found if p not in absent), *beside]
+
+
+def _record(row: Row, known: Mapping[str, Variable]) -> tuple[ClinicalRecord, list[str]]:
+    values: dict[str, Any] = {}
+    problems = []
+    for column, variable in known.items():
+        if column in row.cells:
+            try:
+                values[variable.name] = _value(row.cells[column], variable)
+            except ValueError as error:
+                problems.append(f"{column} is {row.cells[column]!r}, {error}")
+    return ClinicalRecord(values, row.cells.get("text", "")), problems
+
+
+def _value(cell: str, variable: Variable) -> float | bool | str:
+    """A cell as the schema reads it; ValueError with what is wrong."""
+    if variable.kind == "category":
+        if cell not in variable.categories:
+            raise ValueError(f"none of {', '.join(variable.categories)}")
+        return cell
+    if variable.kind == "flag":
+        word = cell.casefold()
+        if word in ("1", "1.0", "yes", "true"):
+            return True
+        if word in ("0", "0.0", "no", "false"):
+            return False
+        raise ValueError("neither yes nor no")
+    try:
+        number = float(cell)
+    except ValueError:
+        raise ValueError("no number") from None
+    if not math.isfinite(number):
+        raise ValueError("not finite")
+    low, high = variable.plausible or (-math.inf, math.inf)
+    if not low <= number <= high:
+        raise ValueError(f"outside {low:g} to {high:g} {variable.unit}")
+    return number
+
+
+def listed_cohort(
+    settings: ListedPatients,
+    folder: Path,
+    work: Path,
+    schema: ClinicalSchema | None = None,
+    seed: int = 0,
+    workers: int = 2,
+) -> PrognosisCohort:
+    """The patients of a manifest. Images and radiomics are kept in ``work``.
+
+    Parameters
+    ----------
+    folder : that paths of ``settings`` start from.
+    schema : of the clinical columns, where there are any.
+
+    Raises
+    ------
+    ManifestError, OptionError, InputError : manifest, settings or images cannot be used.
+    """
+    written = {k: (*v, *settings.labels.get(k, ())) for k, v in (("none", _NO), ("event", _YES))}
+    classes = (ClassInfo("none", f"no {settings.event}"), ClassInfo("event", settings.event))
+    labels = LabelSchema("prognosis", classes, written)
+    path = folder / settings.manifest
+    cases, records, imaged = read_prognosis_manifest(path, labels, schema)
+    with_ct = Cohort(path.stem, tuple(c for c, i in zip(cases, imaged, strict=True) if i), labels)
+    spec = read_spec(folder, settings.spec) if settings.spec else None
+    images: dict[str, PatientArrays] = {}
+    if spec is not None and with_ct.cases:
+        from ..prepare import Preparation, prepare_cohort
+
+        prepared = prepare_cohort(Preparation(spec, seed), with_ct, work / "cases", workers)
+        for case, there in zip(with_ct.cases, prepared, strict=True):
+            images[case.case_id] = _images(there)
+    names: tuple[str, ...] = ()
+    values: dict[str, np.ndarray] = {}
+    if settings.radiomics is not None:
+        if spec is None:
+            raise OptionError(
+                "Radiomics need a model specification, which names the roles of segments.",
+                'Give "spec".',
+            )
+        readers = {_key(c): partial(_read, c, spec) for c in with_ct.cases}
+        radiomics = radiomics_of(settings.radiomics)
+        names, table = measure_radiomics(
+            readers, radiomics, settings.roles, work / "radiomics", workers
+        )
+        values = {c.case_id: table[_key(c)] for c in with_ct.cases}
+    patients = []
+    for case, record in zip(cases, records, strict=True):
+        image = images.get(case.case_id, PatientArrays())
+        clinical = clinical_array(record, schema) if schema else None
+        arrays = PatientArrays(
+            clinical, values.get(case.case_id), image.ct, image.roi, record.text
+        )  # fmt: skip
+        assert case.label is not None  # read with a label schema
+        # Studies of one patient stay together as a patient's cases do.
+        group = case.group or (case.patient if case.study else "")
+        patients.append(PrognosisCase(case.case_id, case.label, arrays, group))
+    return PrognosisCohort(
+        path.stem,
+        tuple(patients),
+        settings.event,
+        simulated=False,
+        schema=schema,
+        radiomics=names,
+        notes={"patients with CT": str(len(with_ct.cases))},
+    )
+
+
+def _images(prepared: Any) -> PatientArrays:
+    return PatientArrays(
+        ct=prepared.volumes["ct"].astype(np.float32), roi=prepared.roi.astype(np.float32)
+    )
+
+
+def _read(case: CohortCase, spec: ModelSpec) -> Study:
+    return read_study(study_files(case), spec.role_rules)
+
+
+def _key(case: CohortCase) -> str:
+    """A file name for a case, with a digest of its files: what has changed is measured anew."""
+    files = study_files(case)
+    paths = [files.ct, *files.segmentation]
+    stamps = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+    digest = hashlib.sha256(repr((case.case_id, stamps)).encode()).hexdigest()[:8]
+    return f"{case.case_id.replace('/', '_')}_{digest}"
+
+
+def simulated_cohort(
+    settings: SimulatedPatients, folder: Path, work: Path, workers: int = 2
+) -> PrognosisCohort:
+    """Simulated patients of the internal cohort with clinical variables and outcome of
+    :mod:`training.prognosis.simulated`; images and radiomics where the settings ask for them.
+
+    Raises
+    ------
+    OptionError, InputError : the settings cannot be used, or one outcome alone.
+    """
+    indices = range(settings.count)
+    outcomes = [simulate_outcome(index, settings.seed) for index in indices]
+    ct: list[PatientArrays] = [PatientArrays()] * settings.count
+    if settings.spec is not None:
+        from ..prepare import Preparation, prepare_simulated
+
+        preparation = Preparation(read_spec(folder, settings.spec), settings.seed)
+        cache = work / "cases"
+        prepared = prepare_simulated(preparation, "internal", indices, cache, workers)
+        ct = [_images(case) for case in prepared]
+    names: tuple[str, ...] = ()
+    values: dict[str, np.ndarray] = {}
+    keys = [f"simulated_internal_{settings.seed}_{index:05d}" for index in indices]
+    if settings.radiomics is not None:
+        readers = {k: partial(_simulate, n, settings.seed) for n, k in enumerate(keys)}
+        radiomics = radiomics_of(settings.radiomics)
+        names, values = measure_radiomics(
+            readers, radiomics, settings.roles, work / "radiomics", workers
+        )
+    schema = simulated_schema()
+    cases = tuple(
+        PrognosisCase(
+            f"simulated-internal-{index:05d}",
+            outcomes[index].label,
+            PatientArrays(
+                clinical_array(outcomes[index].record, schema),
+                values.get(keys[index]),
+                ct[index].ct,
+                ct[index].roi,
+            ),
+        )
+        for index in indices
+    )
+    return PrognosisCohort(
+        f"simulated internal, seed {settings.seed}",
+        cases,
+        EVENT,
+        simulated=True,
+        schema=schema,
+        radiomics=names,
+    )
+
+
+def _simulate(index: int, seed: int) -> Study:
+    parameters = sample_case_parameters("internal", index, seed)
+    return simulate_cohort_case(parameters, "internal", index, seed, pet=False).study()
