@@ -76,7 +76,9 @@ def draw(result: Path, ct: Path, series: str | None, log: Log) -> None:
     command += ["--ct", str(ct), "--output", str(result / SCENE)]
     if series is not None:
         command += ["--series", series]
-    finished = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    finished = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if finished.returncode != 0:
         reason = finished.stderr.strip().splitlines() or ["no reason given"]
         raise EnvironmentProblem(

@@ -93,7 +93,8 @@ def _download(folder: Path, python: str) -> Path:
     finished = subprocess.run(
         command,
         capture_output=True,
-        encoding="utf-8", errors="replace",
+        encoding="utf-8",
+        errors="replace",
         check=False,
         creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # no console over Slicer
     )

@@ -130,7 +130,7 @@ def check_entries(
         elif name.strip().casefold() == TEXT:
             texts += [value] if value is not None and str(value).strip() else []
         else:
-            refused[_shown(name)] = _unknown(schema, name)
+            refused[_shown(name)] = _unknown(schema, name, index if len(refused) < 20 else {})
     parsed: dict[str, Parsed] = {}
     for variable in schema.variables:
         try:
@@ -221,10 +221,10 @@ def _checked_text(*texts: Any) -> str:
     return text
 
 
-def _unknown(schema: ClinicalSchema, name: str) -> str:
-    names = {folded_name: v.name for folded_name, v in name_index(schema).items()}
-    near = difflib.get_close_matches(folded(name[:_SHOWN_NAME]), names, n=4, cutoff=0.6)
-    suggestions = list(dict.fromkeys(names[n] for n in near))[:3]
+def _unknown(schema: ClinicalSchema, name: str, index: Mapping[str, Variable]) -> str:
+    """The message of an unknown name, with the nearest of ``index``."""
+    near = difflib.get_close_matches(folded(name[:_SHOWN_NAME]), index, n=4, cutoff=0.6)
+    suggestions = list(dict.fromkeys(index[n].name for n in near))[:3]
     error = InputError(
         f"{_shown(name)!r} is no variable of {schema.name}.",
         f"Perhaps {' or '.join(suggestions)}?" if suggestions else "Leave it out.",

@@ -87,7 +87,8 @@ def test_every_number_has_a_range_a_factor_of_four_wide(name):
 @pytest.mark.parametrize(
     "written, name",
     [
-        ("Albumin", "albumin"), ("Total bilirubin", "bilirubin_total"), ("Total_Bilirubin", "bilirubin_total"),
+        ("Albumin", "albumin"), ("Total bilirubin", "bilirubin_total"),
+        ("Total_Bilirubin", "bilirubin_total"),
         ("Gender", "sex"), ("HB", "haemoglobin"), ("PLT", "platelets"), ("stride", "gait_speed"),
         ("SAT_Volume", "sat_volume"), ("VAT_Area_Fat_Percentage", "vat_area_fat_percentage"),
         ("cystatin", "cystatin_c"), ("bileacid", "bile_acid"),
