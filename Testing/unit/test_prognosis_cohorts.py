@@ -27,6 +27,7 @@ from training.prognosis.features import measure_radiomics, radiomics_of
 from training.prognosis.hcc_table import hcc_schema, not_in_unit, read_hcc_table
 from training.prognosis.listed import listed_cohort, simulated_cohort
 from training.prognosis.settings import ListedPatients, SimulatedPatients
+from training.prognosis.sight_check import sight
 from training.prognosis.simulated import (
     BASE,
     EFFECTS,
@@ -388,3 +389,11 @@ def test_the_ct_is_that_of_the_frozen_cohort(
     assert arrays.radiomics is not None
     # Less the lesions, which the radiomics leave out.
     assert 0.7 < arrays.radiomics[0] / parameters.liver_volume_ml < 1.05
+
+
+def test_sight_finds_what_figures_hold_and_no_more() -> None:
+    rng = np.random.default_rng(0)
+    latent, figures = rng.normal(size=200), rng.normal(size=(200, 4))
+    assert sight(figures, latent) < 0.05
+    figures[:, 2] = 30 * (latent + rng.normal(size=200))  # half of its variance is noise
+    assert sight(figures, latent) == pytest.approx(0.5, abs=0.12)
