@@ -74,14 +74,15 @@ def cohort_of(
     ------
     ReactKDError : as the reader of the kind of cohort.
     """
-    from REACTKDLib.prognosis.schema import load_schema
-
-    from .hcc_table import read_hcc_table
-    from .listed import listed_cohort, simulated_cohort
-
     s, folder = configuration.settings, configuration.folder
     if s.hcc_table is not None:
+        from .hcc_table import read_hcc_table
+
         return read_hcc_table(folder / s.hcc_table)
+    from REACTKDLib.prognosis.schema import load_schema
+
+    from .listed import listed_cohort, simulated_cohort
+
     if s.simulated is not None:
         return simulated_cohort(s.simulated, folder, work, workers)
     assert s.listed is not None  # a configuration has one of the three
@@ -127,7 +128,7 @@ def run_units(
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from ..study_tables import update_readme
+    from ..readme_table import update_readme
     from .report import table_of, write_prognosis_study
 
     study = open_study(options)

@@ -40,7 +40,7 @@ class ListedPatients:
     clinical : name of the schema of the columns ``clinical_...``; None where there are none.
     spec : model specification (its key ``spec``) that says how CT is put on the model's grid;
         None reads no image.
-    radiomics : settings of the radiomics, or None.
+    radiomics : name or settings of the radiomics (:mod:`training.prognosis.features`), or None.
     roles : of the segments that the radiomics are measured in.
     """
 
