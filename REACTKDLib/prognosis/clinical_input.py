@@ -26,6 +26,7 @@ __all__ = [
     "Checked",
     "check_entries",
     "check_record",
+    "checked_record",
     "parse_value",
     "record_from_text",
 ]
@@ -71,6 +72,22 @@ def check_record(
     ClinicalValueError : with all problems of the record.
     """
     entries = [(name, value, "") for name, value in raw.items()]
+    return checked_record(schema, entries, text=text, from_image=from_image)
+
+
+def checked_record(
+    schema: ClinicalSchema,
+    entries: Iterable[Entry],
+    *,
+    text: str = "",
+    from_image: Mapping[str, Any] | None = None,
+) -> ClinicalRecord:
+    """As :func:`check_record`, from names that may repeat.
+
+    Raises
+    ------
+    ClinicalValueError : with all problems of the record.
+    """
     checked = check_entries(schema, entries, text=text, from_image=from_image)
     if checked.refused:
         raise refusal(checked.refused)
