@@ -18,8 +18,8 @@ from . import __version__
 from .batch_command import add_batch_options, run_batch_command
 from .cli_dicom import add_deidentify_options, add_dicom_commands, chosen_pseudonyms
 from .cli_log import JsonLog, Log, TerminalLog
-from .cli_model import add_model_commands, any_package_of, package_of
-from .cli_prognosis import add_prognosis_command, role_segments, rules_of
+from .cli_model import add_model_commands, any_package_of, package_of, role_segments
+from .cli_prognosis import add_prognosis_command, rules_of
 from .cli_scene import add_scene_commands, draw, need_scene_libraries
 from .errors import ClinicalValueError, OptionError, ReactKDError
 from .model_package import ModelPackage

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .cli_log import Log
+from .errors import OptionError
 from .model_package import (
     ModalitySetStatistics,
     ModelPackage,
@@ -20,6 +22,7 @@ from .prognosis.package import (
     shipped_prognosis_packages,
 )
 from .prognosis.titles import TITLES
+from .roles import RoleRule
 
 
 def add_model_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -60,6 +63,25 @@ def any_package_of(model: str | None) -> ModelPackage | PrognosisPackage:
     if folder is not None and is_package(folder) and package_kind(folder) == PROGNOSIS:
         return load_prognosis_package(folder)
     return package_of(model)
+
+
+def role_segments(texts: Sequence[str], rules: Sequence[RoleRule]) -> dict[str, tuple[str, ...]]:
+    """The segments that ``--role`` names, by role.
+
+    Raises
+    ------
+    OptionError : not of that form, or no role of the model.
+    """
+    roles: dict[str, tuple[str, ...]] = {}
+    known = [rule.name for rule in rules]
+    for text in texts:
+        role, separator, segment = text.partition("=")
+        if not separator or role not in known:
+            raise OptionError(
+                f"--role {text!r} is not ROLE=SEGMENT.", f"Roles of this model: {', '.join(known)}."
+            )
+        roles[role] = (*roles.get(role, ()), segment)
+    return roles
 
 
 def _info(options: argparse.Namespace, log: Log) -> None:

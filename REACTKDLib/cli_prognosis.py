@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cli_dicom import add_deidentify_options, chosen_pseudonyms
 from .cli_log import Log
+from .cli_model import role_segments
 from .errors import InputError, OptionError
 from .prognosis.package import PrognosisPackage, load_prognosis_package
 from .roles import RoleRule
@@ -70,25 +71,6 @@ def add_prognosis_command(commands: Any, common: argparse.ArgumentParser) -> Non
     parser.add_argument("--case-id", help="name of the case in the result")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result")
     add_deidentify_options(parser)
-
-
-def role_segments(texts: Sequence[str], rules: Sequence[RoleRule]) -> dict[str, tuple[str, ...]]:
-    """The segments that ``--role`` names, by role.
-
-    Raises
-    ------
-    OptionError : not of that form, or no role of the model.
-    """
-    roles: dict[str, tuple[str, ...]] = {}
-    known = [rule.name for rule in rules]
-    for text in texts:
-        role, separator, segment = text.partition("=")
-        if not separator or role not in known:
-            raise OptionError(
-                f"--role {text!r} is not ROLE=SEGMENT.", f"Roles of this model: {', '.join(known)}."
-            )
-        roles[role] = (*roles.get(role, ()), segment)
-    return roles
 
 
 def rules_of(metadata: PrognosisMetadata) -> tuple[RoleRule, ...]:
@@ -192,7 +174,7 @@ def _say(result: PrognosisResult, output: Path, log: Log) -> None:
     if result.contributions:
         lines.append("Largest variables and families:")
         for one in result.ranked[:_SHOWN]:
-            lines.append(f"  {amount(one)}  {one.title}{f': {one.value}' if one.value else ''}")
+            lines.append(f"  {amount(one)}  {one.title}")
     lines += [f"{notice.severity}: {notice.text}" for notice in result.notices]
     lines.append(f"Result: {output}")
     log.say("\n".join(lines), **_fields(result, output))

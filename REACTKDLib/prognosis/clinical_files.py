@@ -76,8 +76,13 @@ def read_clinical(
     return checked_record(schema, entries, text=text, from_image=from_image)
 
 
-def clinical_entries(path: Path | str, *, case: str | None = None) -> tuple[list[Entry], str]:
+def clinical_entries(
+    path: Path | str, *, case: str | None = None, among: str | None = None
+) -> tuple[list[Entry], str]:
     """What a file says of one patient, unchecked: entries, and free text of a ``.txt``.
+
+    ``among`` is the ``case`` where the file has several patients; of a single one, it does not
+    count.
 
     Raises
     ------
@@ -87,6 +92,9 @@ def clinical_entries(path: Path | str, *, case: str | None = None) -> tuple[list
     content = _content(path)
     if path.suffix.lower() == ".txt":
         return [], record_from_text(content).text
+    if among is not None and case is None:
+        several = sum(1 for _ in _cases(content, path.suffix.lower(), path.name)) > 1
+        case = among if several else None
     count, found = 0, []
     for name, entries in _cases(content, path.suffix.lower(), path.name):
         if case is None or name == case:

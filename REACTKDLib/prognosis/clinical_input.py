@@ -27,6 +27,7 @@ __all__ = [
     "check_entries",
     "check_record",
     "checked_record",
+    "knows",
     "parse_value",
     "record_from_text",
 ]
@@ -166,6 +167,11 @@ def check_entries(
         refused[TEXT] = str(error)
     kept = {name: parsed[name] for name in values}
     return Checked(ClinicalRecord(values, free, tuple(_notices(kept, free))), refused)
+
+
+def knows(schema: ClinicalSchema, name: str) -> bool:
+    """Whether :func:`check_record` finds a variable of that name; its unit may be in brackets."""
+    return name.strip().casefold() == TEXT or _find(name_index(schema), name)[0] is not None
 
 
 def _find(index: Mapping[str, Variable], name: str) -> tuple[Variable | None, str]:
