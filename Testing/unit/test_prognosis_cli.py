@@ -301,7 +301,7 @@ def test_the_worker_answers_prognoses(random_prognosis, ct_study, phantom_progno
     )
     progress, last = parent.until_answered(parent.ask(job))
     assert last["event"] == "done"
-    assert [p["stage"] for p in progress][0] == "starting"
+    assert next(p["stage"] for p in progress) == "starting"
     assert {"radiomics", "contributions"} <= {p["stage"] for p in progress}
     found = receive_prognosis(tmp_path / "case")
     assert found.probability == pytest.approx(phantom_prognosis.probability, abs=1e-5)
