@@ -95,7 +95,8 @@ def clinical_entries(
     if among is not None and case is None:
         several = sum(1 for _ in _cases(content, path.suffix.lower(), path.name)) > 1
         case = among if several else None
-    count, found = 0, []
+    count = 0
+    found: list[Entry] = []
     for name, entries in _cases(content, path.suffix.lower(), path.name):
         if case is None or name == case:
             count += 1
