@@ -64,10 +64,14 @@ def input_notices(
         *_unusual(metadata, record),
     ]
     if metadata.simulated:
-        text = (
-            "This model was trained on simulated patients only. Of a real patient its probability"
+        found.append(
+            Notice(
+                SIMULATED_MODEL,
+                "warning",
+                "This model was trained on simulated patients only. Of a real patient its"
+                " probability has no clinical meaning.",
+            )
         )
-        found.append(Notice(SIMULATED_MODEL, "warning", f"{text} has no clinical meaning."))
     return tuple(found)
 
 
@@ -79,7 +83,8 @@ def _missing(
         yield Notice(
             "missing_modality",
             "info",
-            f"Not given: {', '.join(absent)}. The answer rests on the rest, which the model allows.",
+            f"Not given: {', '.join(absent)}. The answer rests on the rest, which the model"
+            " allows.",
         )
     schema = metadata.clinical_schema
     if CLINICAL in modalities and schema is not None and metadata.network.variables:
