@@ -51,6 +51,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                 "--method", action="append", default=[], help="only this (repeatable)"
             )
             command.add_argument("--minutes", type=float, help="begin no training after this time")
+            command.add_argument(
+                "--device",
+                default="cpu",
+                choices=("auto", "cpu", "cuda"),
+                help="that trains networks; the CPU gives the same on every machine of a kind",
+            )
         if name != "prognosis-run":
             command.add_argument(
                 "--readme", type=Path, help="Markdown file whose table is made anew"
@@ -102,7 +108,12 @@ def open_study(options: argparse.Namespace) -> NestedStudy:
     configuration = read_prognosis_study(options.config)
     cohort = cohort_of(configuration, options.work, options.workers)
     results = options.results or RESULTS / configuration.settings.name
-    return NestedStudy(configuration, cohort, options.work, results)
+    device = getattr(options, "device", "cpu")
+    if device == "auto":
+        from REACTKDLib.backends import choose_device
+
+        device = choose_device(device)
+    return NestedStudy(configuration, cohort, options.work, results, device)
 
 
 def _run(options: argparse.Namespace) -> None:
