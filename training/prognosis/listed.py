@@ -25,7 +25,6 @@ from REACTKDLib.prognosis.types import ClinicalRecord, ClinicalSchema, PatientAr
 from REACTKDLib.read import read_study
 from REACTKDLib.types import ClassInfo, Study
 
-from ..cohort import sample_case_parameters, simulate_cohort_case
 from ..label_schema import LabelSchema
 from ..manifest import Cohort, CohortCase, case_of_row, study_files
 from ..manifest_check import case_problems, cohort_problems, column_problems, file_problems
@@ -34,6 +33,7 @@ from .cohort import PrognosisCase, PrognosisCohort
 from .features import measure_radiomics, radiomics_of
 from .settings import ListedPatients, SimulatedPatients
 from .simulated import EVENT, simulate_outcome
+from .simulated_cases import ImagesOf, simulated_arrays
 from .simulated_variables import simulated_schema
 
 __all__ = ["listed_cohort", "read_prognosis_manifest", "read_spec", "simulated_cohort"]
@@ -214,34 +214,22 @@ def simulated_cohort(
     """
     indices = range(settings.count)
     outcomes = [simulate_outcome(index, settings.seed) for index in indices]
-    ct: list[PatientArrays] = [PatientArrays()] * settings.count
-    if settings.spec is not None:
-        from ..prepare import Preparation, prepare_simulated
-
-        preparation = Preparation(read_spec(folder, settings.spec), settings.seed)
-        cache = work / "cases"
-        prepared = prepare_simulated(preparation, "internal", indices, cache, workers)
-        ct = [_images(case) for case in prepared]
+    made = ImagesOf(
+        settings.seed,
+        None if settings.spec is None else read_spec(folder, settings.spec),
+        None if settings.radiomics is None else radiomics_of(settings.radiomics, folder),
+        settings.roles,
+    )
     names: tuple[str, ...] = ()
-    values: dict[str, np.ndarray] = {}
-    keys = [f"simulated_internal_{settings.seed}_{index:05d}" for index in indices]
-    if settings.radiomics is not None:
-        readers = {k: partial(_simulate, n, settings.seed) for n, k in enumerate(keys)}
-        radiomics = radiomics_of(settings.radiomics, folder)
-        names, values = measure_radiomics(
-            readers, radiomics, settings.roles, work / "radiomics", workers
-        )
+    images = [PatientArrays()] * settings.count
+    if made.spec is not None or made.radiomics is not None:
+        names, images = simulated_arrays(indices, made, work / "cases", workers)
     schema = simulated_schema()
     cases = tuple(
         PrognosisCase(
             f"simulated-internal-{index:05d}",
             outcomes[index].label,
-            PatientArrays(
-                to_array(schema, outcomes[index].record),
-                values.get(keys[index]),
-                ct[index].ct,
-                ct[index].roi,
-            ),
+            replace(images[index], clinical=to_array(schema, outcomes[index].record)),
         )
         for index in indices
     )
@@ -253,8 +241,3 @@ def simulated_cohort(
         schema=schema,
         radiomics=names,
     )
-
-
-def _simulate(index: int, seed: int) -> Study:
-    parameters = sample_case_parameters("internal", index, seed)
-    return simulate_cohort_case(parameters, "internal", index, seed, pet=False).study()
