@@ -61,7 +61,8 @@ def read_clinical(
     content = _content(path)
     if path.suffix.lower() == ".txt":
         return record_from_text(content)
-    count, found = 0, []
+    count = 0
+    found: list[Entry] = []
     for name, entries in _cases(content, path.suffix.lower(), path.name):
         if case is None or name == case:
             count += 1

@@ -1,4 +1,4 @@
-"""Values of radiomics: IBSI's digital phantom, PyRadiomics' baseline tables, a library as oracle."""
+"""Values of radiomics: IBSI's phantom, PyRadiomics' baseline tables, a library as oracle."""
 
 from __future__ import annotations
 
