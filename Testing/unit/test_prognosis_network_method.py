@@ -49,12 +49,12 @@ QUICK: dict[str, Any] = {
             "dense_features": 8,
         },
     },
-    "dropout": {"modality": 0.0, "variable": 0.0, "family": 0.0, "nothing": 0.0},
+    "dropout": {"modality": 0.0, "variable": 0.0, "family": 0.0, "nothing": 0.0, "scarce": 0.0},
 }
 
 
 def cases(n: int, rule: str = "a", seed: int = 0, ct: bool = False) -> list[PrognosisCase]:
-    """Patients whose outcome follows ``rule``: clinical "a", or "xor" of a and the first feature."""
+    """Patients whose outcome follows ``rule``: "a", or "xor" of a and the first feature."""
     rng = np.random.default_rng(seed)
     found = []
     for number in range(n):
@@ -107,8 +107,7 @@ def test_a_deciding_variable_is_found_and_test_outcomes_have_no_influence() -> N
     # Another seed gives other weights: the equality above could fail.
     assert run_fold(method(inputs=["clinical"]), patients, parts, 1)[0] != logits
     turned = [
-        replace(c, label=1 - c.label) if n in parts.selection else c
-        for n, c in enumerate(patients)
+        replace(c, label=1 - c.label) if n in parts.selection else c for n, c in enumerate(patients)
     ]
     assert run_fold(method(inputs=["clinical"]), turned, parts, 0)[0] != logits
 
@@ -211,7 +210,9 @@ def test_members_share_the_patients_and_choices_are_made_inside() -> None:
     assert sum(held_out) == 50
     assert fitted.details["choice"] == 1
     assert fitted.details["choice_losses"][1] < fitted.details["choice_losses"][0]
-    single = [replace(fitted, members=(member,)).predict_logit(patients) for member in fitted.members]
+    single = [
+        replace(fitted, members=(member,)).predict_logit(patients) for member in fitted.members
+    ]
     np.testing.assert_allclose(fitted.predict_logit(patients), np.mean(single, axis=0))
 
 
@@ -272,4 +273,6 @@ def test_calibration_follows_many_patients_and_is_cautious_with_few() -> None:
     assert few.intercept == pytest.approx(0, abs=1e-6)
     # Nothing seen: what was expected.
     assert fit_platt(np.array([]), np.array([]), -0.7).intercept == pytest.approx(-0.7)
-    np.testing.assert_allclose(many(np.array([0.0, 2])), [many.intercept, many.intercept + 2 * many.slope])
+    np.testing.assert_allclose(
+        many(np.array([0.0, 2])), [many.intercept, many.intercept + 2 * many.slope]
+    )

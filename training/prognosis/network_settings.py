@@ -93,7 +93,12 @@ class NetworkSettings:
     def __post_init__(self) -> None:
         counts = (self.epochs, self.patience, self.select_every, self.members, self.batch_size - 1)
         rates = (self.learning_rate, self.clip)
-        if min(counts) < 1 or min(rates) <= 0 or self.weight_decay < 0 or self.augmentation.noise < 0:
+        if (
+            min(counts) < 1
+            or min(rates) <= 0
+            or self.weight_decay < 0
+            or self.augmentation.noise < 0
+        ):
             raise OptionError(
                 "A network's training has a number that cannot be: epochs, patience, select_every"
                 " and members are 1 or more, batch_size 2 or more, learning_rate and clip above 0,"
