@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from REACTKDLib.checks import InputStatistics
 from REACTKDLib.errors import OptionError
 from REACTKDLib.model_package import ModelSpec, spec_from_section
 from REACTKDLib.prognosis.clinical_arrays import to_array
@@ -141,12 +142,14 @@ def listed_cohort(
     with_ct = Cohort(path.stem, tuple(c for c, i in zip(cases, imaged, strict=True) if i), labels)
     spec = read_spec(folder, settings.spec) if settings.spec else None
     images: dict[str, PatientArrays] = {}
+    beside: dict[str, tuple[InputStatistics, np.ndarray]] = {}
     if spec is not None and with_ct.cases:
         from ..prepare import Preparation, prepare_cohort
 
         prepared = prepare_cohort(Preparation(spec, seed), with_ct, work / "cases", workers)
         for case, there in zip(with_ct.cases, prepared, strict=True):
             images[case.case_id] = _images(there)
+            beside[case.case_id] = (there.statistics, there.lesion)
     names: tuple[str, ...] = ()
     values: dict[str, np.ndarray] = {}
     if settings.radiomics is not None:
@@ -171,7 +174,8 @@ def listed_cohort(
         assert case.label is not None  # read with a label schema
         # Studies of one patient stay together as a patient's cases do.
         group = case.group or (case.patient if case.study else "")
-        patients.append(PrognosisCase(case.case_id, case.label, arrays, group))
+        more = beside.get(case.case_id, (None, None))
+        patients.append(PrognosisCase(case.case_id, case.label, arrays, group, *more))
     return PrognosisCohort(
         path.stem,
         tuple(patients),
@@ -220,18 +224,15 @@ def simulated_cohort(
         None if settings.radiomics is None else radiomics_of(settings.radiomics, folder),
         settings.roles,
     )
-    names: tuple[str, ...] = ()
-    images = [PatientArrays()] * settings.count
-    if made.spec is not None or made.radiomics is not None:
-        names, images = simulated_arrays(indices, made, work / "cases", workers)
+    names, images = simulated_arrays(indices, made, work / "cases", workers)
     schema = simulated_schema()
     cases = tuple(
-        PrognosisCase(
-            f"simulated-internal-{index:05d}",
-            outcomes[index].label,
-            replace(images[index], clinical=to_array(schema, outcomes[index].record)),
+        replace(
+            case,
+            label=outcome.label,
+            arrays=replace(case.arrays, clinical=to_array(schema, outcome.record)),
         )
-        for index in indices
+        for case, outcome in zip(images, outcomes, strict=True)
     )
     return PrognosisCohort(
         f"simulated internal, seed {settings.seed}",

@@ -6,6 +6,7 @@ are made together. Nothing of the outcome is kept here.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import multiprocessing
 import os
@@ -18,13 +19,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from REACTKDLib.checks import InputStatistics, check_ct
 from REACTKDLib.model_package import ModelSpec
-from REACTKDLib.normalise import normalise
+from REACTKDLib.normalise import normalise, structure_occupancy
 from REACTKDLib.prognosis.types import PatientArrays
 from REACTKDLib.roi import locate_roi
 from REACTKDLib.types import Study
 
 from ..cohort import sample_case_parameters, simulate_cohort_case
+from .cohort import UNKNOWN, PrognosisCase
 from .features import RadiomicsOf
 
 __all__ = ["ImagesOf", "simulated_arrays"]
@@ -54,8 +57,12 @@ class ImagesOf:
         """Arrays by name, as :func:`numpy.savez` keeps them."""
         found: dict[str, np.ndarray] = {}
         if self.spec is not None:
-            own = normalise(study, locate_roi(study, self.spec), self.spec)
+            roi = locate_roi(study, self.spec)
+            statistics = check_ct(study, roi, self.spec)
+            own = normalise(study, roi, self.spec)
             found |= {"ct": own.volumes["ct"].astype(np.float16), "roi": own.roi.astype(np.float16)}
+            found["lesion"] = structure_occupancy(roi, self.spec)[1].astype(np.float16)
+            found["statistics"] = np.array(dataclasses.astuple(statistics))
         if self.radiomics is not None:
             values = self.radiomics(study, self.roles).values
             found |= {"names": np.array(list(values)), "values": np.array(list(values.values()))}
@@ -64,14 +71,16 @@ class ImagesOf:
 
 def simulated_arrays(
     indices: Sequence[int], images: ImagesOf, cache: Path, workers: int = 2
-) -> tuple[tuple[str, ...], list[PatientArrays]]:
-    """Names of the radiomics features, and CT, region and radiomics of patients of the simulated
-    internal cohort; from ``cache`` where it has them.
+) -> tuple[tuple[str, ...], list[PrognosisCase]]:
+    """Names of the radiomics features; and patients of the simulated internal cohort with images
+    and radiomics, without outcome and clinical variables. From ``cache`` where it has them.
 
     Raises
     ------
     ReactKDError : as the stages of the pipeline.
     """
+    if images.spec is None and images.radiomics is None:
+        return (), [_named(index) for index in indices]
     cache.mkdir(parents=True, exist_ok=True)
     stem = f"simulated_internal_{images.seed}"
     paths = {n: cache / f"{stem}_{n:05d}_{images.digest}.npz" for n in indices}
@@ -89,14 +98,26 @@ def simulated_arrays(
         assert len(done) == len(absent)
     names: tuple[str, ...] = ()
     patients = []
-    for path in paths.values():
+    for index, path in paths.items():
         with np.load(path) as arrays:
             kept = {name: arrays[name] for name in arrays.files}
         names = names or tuple(map(str, kept.get("names", ())))
+        known = kept.get("statistics")
         patients.append(
-            PatientArrays(radiomics=kept.get("values"), ct=kept.get("ct"), roi=kept.get("roi"))
+            dataclasses.replace(
+                _named(index),
+                arrays=PatientArrays(
+                    radiomics=kept.get("values"), ct=kept.get("ct"), roi=kept.get("roi")
+                ),
+                statistics=None if known is None else InputStatistics(*known.tolist()),
+                lesion=kept.get("lesion"),
+            )
         )
     return names, patients
+
+
+def _named(index: int) -> PrognosisCase:
+    return PrognosisCase(f"simulated-internal-{index:05d}", UNKNOWN, PatientArrays())
 
 
 def _store(images: ImagesOf, job: tuple[Path, int]) -> None:
