@@ -12,12 +12,18 @@ import torch
 
 from REACTKDLib.errors import InputError, OptionError
 from REACTKDLib.prognosis.network_inputs import network_batch, stacked_volumes
+from REACTKDLib.prognosis.networks.batch import PrognosisBatch
+from REACTKDLib.prognosis.networks.build import build_network
+from REACTKDLib.prognosis.scaling import PrognosisScaling
 from REACTKDLib.prognosis.types import ClinicalSchema, PatientArrays, Variable
 from training.evaluation.discrimination import binary_auc
 from training.prognosis.cohort import PrognosisCase
 from training.prognosis.methods import Context, make_method
 from training.prognosis.nested import NestedSplit, run_fold
+from training.prognosis.network_fit import Patients
+from training.prognosis.network_images import LesionTask, augmented, mirrored
 from training.prognosis.network_method import FittedNetwork
+from training.prognosis.network_settings import Augmentation, NetworkSettings, network_spec
 from training.prognosis.platt import SPREAD, fit_platt
 from training.prognosis.scaling import ScalingSettings, fit_scaling
 
@@ -198,6 +204,58 @@ def test_the_feature_fusion_loss_has_an_influence() -> None:
         for weight in (0.0, 1.0)
     ]
     assert np.abs(found[0] - found[1]).max() > 1e-3
+
+
+def test_the_second_task_finds_lesions_and_leaves_no_trace() -> None:
+    rng = np.random.default_rng(0)
+    patients = []
+    for number in range(60):
+        lesion = np.zeros((5, 9, 9), np.float32)
+        place = rng.integers(0, 3, 2) * 4
+        lesion[:, place[0] : place[0] + 2, place[1] : place[1] + 2] = 1
+        volume = (2 * lesion + 0.3 * rng.normal(size=lesion.shape)).astype(np.float32)
+        arrays = PatientArrays(ct=volume, roi=np.ones_like(volume))
+        patients.append(PrognosisCase(f"P{number}", number % 2, arrays, lesion=lesion))
+    spec = network_spec(NetworkSettings(inputs=("ct",)), "tmi", PrognosisScaling(), None)
+    whole = Patients.of(patients, PrognosisScaling(), spec)
+    assert whole.lesions is not None
+    assert whole.lesions.shape == (60, 2, 3, 3)
+    tokens = build_network(spec, 0).ct_tokens(whole.batch(range(60), torch.device("cpu")))
+    assert tokens is not None
+    task = LesionTask(spec.width)
+    with torch.no_grad():
+        task.head.weight.zero_()
+        task.head.bias.fill_(0.3)
+    p = 1 / (1 + np.exp(-0.3))
+    wanted = whole.lesions.numpy().mean()
+    expected = -(wanted * np.log(p) + (1 - wanted) * np.log(1 - p))
+    assert task(tokens, whole.lesions).item() == pytest.approx(expected, rel=1e-5)
+    unknown = torch.full_like(whole.lesions, torch.nan)
+    assert task(tokens, unknown).item() == 0
+    own: dict[str, Any] = {"inputs": ["ct"], "epochs": 1}
+    fits = [method(lesions=w, **own).fit(patients[:40], patients[40:], 0) for w in (0.0, 5.0)]
+    states = [fit.members[0].network.state_dict() for fit in fits]
+    assert states[0].keys() == states[1].keys()
+    assert any(not torch.equal(states[0][name], states[1][name]) for name in states[0])
+    blind = patients[0].blind()
+    assert (blind.label, blind.lesion) == (-1, None)
+
+
+def test_mirrored_volumes_and_lesions_stay_together() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ct = torch.randn(6, 1, 5, 5, 9, generator=generator)
+    batch = PrognosisBatch(ct=ct, roi=(ct > 0).float())
+    found, turned = augmented(batch, Augmentation(noise=0.0), generator)
+    assert turned is not None and 0 < int(turned.sum()) < turned.numel()
+    assert found.ct is not None and found.roi is not None
+    torch.testing.assert_close(found.ct[:, 0], mirrored(ct[:, 0], turned))
+    assert torch.equal(found.roi, (found.ct > 0).float())
+    for row in range(6):
+        axes = [axis for axis in range(3) if turned[row, axis]]
+        assert torch.equal(found.ct[row, 0], ct[row, 0].flip(axes))
+    noisy, none = augmented(batch, Augmentation(flip=False, noise=0.5), generator)
+    assert none is None and noisy.ct is not None
+    assert float((noisy.ct - ct).std()) == pytest.approx(0.5, rel=0.1)
 
 
 def test_members_share_the_patients_and_choices_are_made_inside() -> None:

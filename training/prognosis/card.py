@@ -53,16 +53,16 @@ Network: TMI-CLNet in the {network.form} form, fusion "{network.fusion}", width 
 
 ## Training data
 
-{attribution} {len(exported.train)} patients trained this network, {len(exported.selection)} others
-stopped its training and calibrated it; {events} of them all had the event. Scaling and the choice of
-radiomics features are of the training patients alone.
+{attribution} {len(exported.train)} patients trained this network, {len(exported.selection)}
+others stopped its training and calibrated it; {events} of them all had the event. Scaling and the
+choice of radiomics features are of the training patients alone.
 
 ## Training
 
 Study `{s.name}`, method {method}: {details["epochs"][0]} epochs, the weights of epoch
 {details["epoch"][0]}; calibrated log odds = {metadata.calibration.intercept:.3f} + log odds /
-{metadata.calibration.temperature:.3f}.{averaged} Configuration: `training/configs/prognosis`; results and
-environment: `training/results/{s.name}`.
+{metadata.calibration.temperature:.3f}.{averaged} Configuration: `training/configs/prognosis`;
+results and environment: `training/results/{s.name}`.
 
 ## Figures
 
@@ -84,8 +84,8 @@ def _figures(study: NestedStudy) -> str:
     if study.settings.simulated is None:
         return text
     rows = "".join(
-        f"| {names.replace('+', ' + ')} | {figures['as measured']:.3f} | {figures['latents']:.3f} |\n"
-        for names, figures in attainable_figures(study)["AUROC"].items()
+        f"| {names.replace('+', ' + ')} | {one['as measured']:.3f} | {one['latents']:.3f} |\n"
+        for names, one in attainable_figures(study)["AUROC"].items()
     )
     return (
         f"{text}\nThe best possible predictor of the simulated truth reaches these AUROCs on the"

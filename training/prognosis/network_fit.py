@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -203,7 +203,8 @@ def _batches(
             yield rows
 
 
-def _rate(settings: NetworkSettings, per_epoch: int):  # type: ignore[no-untyped-def]
+def _rate(settings: NetworkSettings, per_epoch: int) -> Callable[[int], float]:
+    """Factor of the learning rate of each step: up along a line, down along a cosine."""
     total = max(1, settings.epochs * per_epoch)
     rising = max(1, round(settings.warm_up * total))
 

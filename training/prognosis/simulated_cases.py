@@ -126,7 +126,7 @@ def _store(images: ImagesOf, job: tuple[Path, int]) -> None:
     case = simulate_cohort_case(parameters, "internal", index, images.seed, pet=False)
     temporary = path.with_suffix(f".{os.getpid()}.npz")
     try:
-        np.savez(temporary, **images(case.study()))
+        np.savez(temporary, **images(case.study()))  # type: ignore[arg-type]
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
