@@ -220,6 +220,17 @@ def test_resampling_keeps_place_and_volume():
     assert np.array_equal(whole.image, np.trunc(region.image))
 
 
+def test_the_mask_does_not_depend_on_the_padding_where_voxels_tie():
+    grid = Geometry((12, 12, 12), (0.664062, 0.664062, 2.1), (-118.9, -48.5, -1.6))
+    mask = np.random.default_rng(5).random(grid.array_shape) < 0.5
+    masks = [
+        resampled_region(ct(grid), mask, RadiomicsSettings(padding=padding))
+        for padding in (0, 3, 8)
+    ]
+    for region in masks[1:]:
+        assert np.array_equal(region.mask[region.box], masks[0].mask[masks[0].box])
+
+
 def test_a_region_that_touches_the_border_and_one_slice():
     mask = np.zeros(GRID.array_shape, dtype=bool)
     mask[:5, :6, :7] = True
