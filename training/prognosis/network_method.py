@@ -63,9 +63,7 @@ class FittedNetwork:
         found = []
         with one_thread():
             for member in self.members:
-                arrays = [case.arrays for case in patients]
-                labels = [case.label for case in patients]
-                own = Patients.of(arrays, labels, member.scaling, member.spec, member.size)
+                own = Patients.of(patients, member.scaling, member.spec, member.size)
                 found.append(predicted(member.network, own, torch.device("cpu")))
         return self.calibration(np.mean(found, axis=0))
 
@@ -144,9 +142,8 @@ class NetworkMethod:
         if CT in spec.modalities and spec.ct.region == "volume":
             k, j, i = (max(n) for n in zip(*shapes, strict=True))
             size = (k, j, i)
-        own = Patients.of(arrays, labels, scaling, spec, size)
-        held_out = [case.arrays for case in selection]
-        other = Patients.of(held_out, [c.label for c in selection], scaling, spec, size)
+        own = Patients.of(train, scaling, spec, size)
+        other = Patients.of(selection, scaling, spec, size)
         trained = train_network(spec, settings, own, other, seed, torch.device(self.device))
         return Member(trained, scaling, size)
 

@@ -67,6 +67,9 @@ class NetworkSettings:
         ``select_every`` epochs, were no better than the best; the best one's weights are kept.
     warm_up : part of the steps in which the learning rate rises; it then falls as a cosine.
     clip : greatest norm of the gradient.
+    lesions : weight of a second task in training, where patients have lesions drawn: each position
+        of the CT says how much of it is lesion. An outcome of one bit per patient teaches a CT
+        encoder little. Nothing of it is in the network that comes out.
     members : 1 trains one network on the training part; more split all patients of both parts into
         so many, train a network on all but each, which selects on that one, and average log odds.
     """
@@ -85,6 +88,7 @@ class NetworkSettings:
     patience: int = 15
     select_every: int = 1
     balanced: bool = True
+    lesions: float = 1.0
     members: int = 1
     dropout: DropoutSpec = field(default_factory=DropoutSpec)
     loss: PrognosisLossSpec = field(default_factory=PrognosisLossSpec)
@@ -93,11 +97,16 @@ class NetworkSettings:
     def __post_init__(self) -> None:
         counts = (self.epochs, self.patience, self.select_every, self.members, self.batch_size - 1)
         rates = (self.learning_rate, self.clip)
-        if min(counts) < 1 or min(rates) <= 0 or self.weight_decay < 0 or self.augmentation.noise < 0:
+        if (
+            min(counts) < 1
+            or min(rates) <= 0
+            or self.weight_decay < 0
+            or min(self.augmentation.noise, self.lesions) < 0
+        ):
             raise OptionError(
                 "A network's training has a number that cannot be: epochs, patience, select_every"
                 " and members are 1 or more, batch_size 2 or more, learning_rate and clip above 0,"
-                " weight_decay and noise not below.",
+                " weight_decay, lesions and noise not below.",
                 "Correct the settings of the method.",
             )
         if not 0 <= self.warm_up < 1:
