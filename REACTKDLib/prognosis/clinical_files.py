@@ -23,7 +23,15 @@ from .clinical_input import MAX_TEXT, Checked, Entry, check_entries, record_from
 from .schema import CASE, TEXT
 from .types import ClinicalRecord, ClinicalSchema
 
-__all__ = ["ClinicalTable", "clinical_csv", "read_clinical", "read_clinical_table", "read_pasted"]
+__all__ = [
+    "ClinicalTable",
+    "clinical_csv",
+    "file_cases",
+    "file_content",
+    "read_clinical",
+    "read_clinical_table",
+    "read_pasted",
+]
 
 #: Bytes of a file. JSON is taken apart in memory, CSV row by row.
 MAX_BYTES = {".csv": 32 << 20, ".json": 8 << 20, ".txt": 4 * MAX_TEXT}
@@ -58,11 +66,11 @@ def read_clinical(
     ClinicalValueError : values that cannot be used, all of them.
     """
     path = Path(path)
-    content = _content(path)
+    content = file_content(path)
     if path.suffix.lower() == ".txt":
         return record_from_text(content)
     count, found = 0, []
-    for name, entries in _cases(content, path.suffix.lower(), path.name):
+    for name, entries in file_cases(content, path.suffix.lower(), path.name):
         if case is None or name == case:
             count += 1
             found = found or entries
@@ -94,7 +102,7 @@ def read_clinical_table(
     records: dict[str, ClinicalRecord] = {}
     refused: dict[str, Mapping[str, str]] = {}
     for number, (case, entries) in enumerate(
-        _cases(_content(path), path.suffix.lower(), path.name), start=1
+        file_cases(file_content(path), path.suffix.lower(), path.name), start=1
     ):
         if not case or case in records:
             raise InputError(
@@ -159,8 +167,13 @@ def _with_notice(checked: Checked) -> ClinicalRecord:
     return ClinicalRecord(record.values, record.text, (*record.notices, notice))
 
 
-def _content(path: Path) -> str:
-    """The text of a file, no more than its format may have."""
+def file_content(path: Path) -> str:
+    """The text of a ``.csv``, ``.json`` or ``.txt`` file, no more than its format may have.
+
+    Raises
+    ------
+    InputError : another suffix, not readable, too large, not UTF-8.
+    """
     limit = MAX_BYTES.get(path.suffix.lower())
     if limit is None:
         raise InputError(
@@ -191,7 +204,13 @@ def _content(path: Path) -> str:
         ) from error
 
 
-def _cases(content: str, suffix: str, where: str) -> Iterator[tuple[str, list[Entry]]]:
+def file_cases(content: str, suffix: str, where: str) -> Iterator[tuple[str, list[Entry]]]:
+    """Case ("" for none) and entries of every patient of a table; ``where`` names it in errors.
+
+    Raises
+    ------
+    InputError : not of its format.
+    """
     if suffix == ".csv":
         yield from csv_cases(content, where)
     elif suffix == ".json":
