@@ -1,36 +1,62 @@
 """Model packages: which numbers, roles, modalities and classes a model stands for.
 
-A package is a MONAI-bundle directory: ``configs/metadata.json``, ``models/model.safetensors``,
-``docs/model_card.md`` and ``SHA256SUMS``. Everything that REACTKD needs beyond the bundle's own
+The files are those of :mod:`.package_files`. Everything that REACTKD needs beyond the bundle's own
 fields stands under the key ``reactkd``. This module needs no torch.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from .errors import ModelPackageError
 from .geometry import Vector
 from .model_limits import limit_problems
-from .resources import resource_path
+from .package_files import (
+    CARD,
+    CHECKSUMS,
+    CLASSIFICATION,
+    METADATA,
+    WEIGHTS,
+    build_section,
+    read_metadata,
+    sha256_of,
+    shipped_folders,
+    verified_section,
+    write_checksums,
+)
 from .roles import RoleRule
-from .typed_json import FieldError, build
 from .types import ClassInfo
 
+__all__ = [
+    "CARD",
+    "CHECKSUMS",
+    "FORMAT_VERSION",
+    "METADATA",
+    "WEIGHTS",
+    "GridSpec",
+    "ModalitySetStatistics",
+    "ModalitySpec",
+    "ModelPackage",
+    "ModelSpec",
+    "NetworkSpec",
+    "Plausibility",
+    "PoolingSpec",
+    "RegionSpec",
+    "TrainingRanges",
+    "load_package",
+    "modality_set_key",
+    "shipped_packages",
+    "spec_from_section",
+    "write_checksums",
+]
+
 FORMAT_VERSION = 1
-METADATA = "configs/metadata.json"
-WEIGHTS = "models/model.safetensors"
-CARD = "docs/model_card.md"
-CHECKSUMS = "SHA256SUMS"
-_MAX_TEXT_BYTES = 16 << 20
-_REQUIRED_FILES = (METADATA, WEIGHTS, CARD)
+#: Fields of the section that say what kind of package it is.
+_MARKS = ("format_version", "kind")
 
 
 @dataclass(frozen=True)
@@ -207,7 +233,7 @@ class ModelPackage(_Trained, ModelSpec):
     @property
     def metadata(self) -> dict[str, Any]:
         """The whole metadata file, the bundle's own fields included."""
-        return _read_metadata(self.path)
+        return read_metadata(self.path)
 
     @property
     def card(self) -> str:
@@ -222,7 +248,7 @@ def modality_set_key(modalities: tuple[str, ...]) -> str:
 
 def shipped_packages() -> tuple[Path, ...]:
     """Folders of the model packages that come with REACTKD, the default one first."""
-    return tuple(sorted(p.parent.parent for p in resource_path("Models").glob(f"*/{METADATA}")))
+    return shipped_folders(CLASSIFICATION)
 
 
 def load_package(path: Path | str | None = None) -> ModelPackage:
@@ -230,31 +256,17 @@ def load_package(path: Path | str | None = None) -> ModelPackage:
 
     Raises
     ------
-    ModelPackageError : not a package, a file missing, altered or not listed in ``SHA256SUMS``, a
-        field missing, unknown or of the wrong type.
+    ModelPackageError : not a package, one of prognosis, a file missing, altered or not listed in
+        ``SHA256SUMS``, a field missing, unknown or of the wrong type.
     """
     folder = shipped_packages()[0] if path is None else Path(path)
-    if not (folder / METADATA).is_file():
-        raise ModelPackageError(
-            f"{folder} is not a model package: {METADATA} is missing.",
-            "Give the folder that holds 'configs' and 'models'.",
-        )
-    digests = _verify_checksums(folder)
-    metadata = _read_metadata(folder)
-    section = metadata.get("reactkd")
-    if not isinstance(section, dict) or section.get("format_version") != FORMAT_VERSION:
-        found = section.get("format_version") if isinstance(section, dict) else None
-        raise ModelPackageError(
-            f"{folder.name}: package format {reprlib.repr(found)}, this REACTKD reads"
-            f" {FORMAT_VERSION}.",
-            "Use a package made for this version of REACTKD.",
-        )
+    section, metadata, digests = verified_section(folder, CLASSIFICATION, FORMAT_VERSION)
     spec_names = {f.name for f in dataclasses.fields(ModelSpec)}
     spec = spec_from_section({k: v for k, v in section.items() if k in spec_names})
-    trained = _build(
+    trained = build_section(
         _Trained,
         {
-            **{k: v for k, v in section.items() if k not in spec_names and k != "format_version"},
+            **{k: v for k, v in section.items() if k not in {*spec_names, *_MARKS}},
             "version": metadata.get("version"),
             "intended_use": metadata.get("intended_use"),
         },
@@ -266,7 +278,7 @@ def load_package(path: Path | str | None = None) -> ModelPackage:
         **vars(trained),
         path=folder,
         weights_sha256=digests[WEIGHTS],
-        package_sha256=_sha256(folder / CHECKSUMS),
+        package_sha256=sha256_of(folder / CHECKSUMS),
     )
 
 
@@ -277,102 +289,9 @@ def spec_from_section(section: Mapping[str, Any]) -> ModelSpec:
     ------
     ModelPackageError : as :func:`load_package`.
     """
-    spec: ModelSpec = _build(ModelSpec, dict(section), "reactkd")
+    spec: ModelSpec = build_section(ModelSpec, dict(section), "reactkd")
     _check_consistency(spec)
     return spec
-
-
-def write_checksums(folder: Path) -> None:
-    """Write ``SHA256SUMS`` (the format of ``sha256sum``) over every other file of a package."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
-    lines = [f"{_sha256(p)}  {p.relative_to(folder).as_posix()}\n" for p in files]
-    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _verify_checksums(folder: Path) -> dict[str, str]:
-    sums = folder / CHECKSUMS
-    if not sums.is_file():
-        raise ModelPackageError(
-            f"{folder.name}: {CHECKSUMS} is missing.", "Download the package again."
-        )
-    digests: dict[str, str] = {}
-    # Undecodable bytes stay visible in the message about the name that they are part of.
-    text = _read_bounded(folder, CHECKSUMS).decode("utf-8", errors="backslashreplace")
-    for line in text.splitlines():
-        digest, _, name = line.partition("  ")
-        relative = PurePosixPath(name)
-        forbidden = set("\\:\0") & set(name)
-        if not name or relative.is_absolute() or ".." in relative.parts or forbidden:
-            raise ModelPackageError(
-                f"{folder.name}: {CHECKSUMS} names {name!r}, outside the package.",
-                "Do not use this package.",
-            )
-        digests[name] = digest
-    missing = [name for name in _REQUIRED_FILES if name not in digests]
-    if missing:
-        raise ModelPackageError(
-            f"{folder.name}: {CHECKSUMS} does not list {', '.join(missing)}.",
-            "Download the package again.",
-        )
-    for name, digest in digests.items():
-        file = folder / name
-        if not file.resolve().is_relative_to(folder.resolve()):
-            raise ModelPackageError(
-                f"{folder.name}: {name} is a link to outside the package.",
-                "Do not use this package, or copy the linked file into it.",
-            )
-        if not file.is_file():
-            raise ModelPackageError(
-                f"{folder.name}: {name} is missing.", "Download the package again."
-            )
-        if _sha256(file) != digest:
-            raise ModelPackageError(
-                f"{folder.name}: {name} was altered (SHA-256 does not match {CHECKSUMS}).",
-                "Download the package again; do not use this copy.",
-            )
-    return digests
-
-
-def _read_bounded(folder: Path, name: str) -> bytes:
-    """The content of a text file of a package, which is small."""
-    path = folder / name
-    if path.stat().st_size > _MAX_TEXT_BYTES:
-        raise ModelPackageError(
-            f"{folder.name}: {name} has {path.stat().st_size} bytes; {_MAX_TEXT_BYTES} are read.",
-            "Do not use this package.",
-        )
-    return path.read_bytes()
-
-
-def _read_metadata(folder: Path) -> dict[str, Any]:
-    try:
-        metadata = json.loads(_read_bounded(folder, METADATA).decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelPackageError(
-            f"{folder.name}: {METADATA} cannot be read: {error}.", "Download the package again."
-        ) from error
-    if not isinstance(metadata, dict):
-        raise ModelPackageError(
-            f"{folder.name}: {METADATA} is not a JSON object.", "Check the package."
-        )
-    return metadata
-
-
-def _build(cls: type, fields: Any, where: str) -> Any:
-    try:
-        return build(cls, fields, where)
-    except FieldError as error:
-        raise ModelPackageError(
-            f"Package: {error}", "Use a package made for this version of REACTKD."
-        ) from error
 
 
 def _check_consistency(package: ModelSpec) -> None:
