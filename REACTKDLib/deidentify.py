@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import secrets
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,19 @@ class Pseudonyms:
 def deidentified_case(case: CaseResult, pseudonyms: Pseudonyms) -> CaseResult:
     """The result without case name, paths and digests of input files, names of segments and of
     series, time; UIDs of series are replaced."""
-    known: dict[str, Any] = dict(case.provenance)
+    return replace(
+        case,
+        case_id=pseudonyms.name("case", case.case_id),
+        provenance=deidentified_provenance(case.provenance, pseudonyms),
+    )
+
+
+def deidentified_provenance(
+    provenance: Mapping[str, Any], pseudonyms: Pseudonyms
+) -> Mapping[str, Any]:
+    """A provenance without paths and digests of input files, names of segments and of series,
+    time; UIDs of series are replaced."""
+    known: dict[str, Any] = dict(provenance)
     known["inputs"] = [
         {**entry, "path": REMOVED, "sha256": ""} for entry in known.get("inputs", ())
     ]
@@ -110,11 +123,7 @@ def deidentified_case(case: CaseResult, pseudonyms: Pseudonyms) -> CaseResult:
     # The hour of the run is often that of the examination.
     known["time_utc"] = ""
     known["deidentified"] = True
-    return replace(
-        case,
-        case_id=pseudonyms.name("case", case.case_id),
-        provenance=frozen_mapping(known),
-    )
+    return frozen_mapping(known)
 
 
 def deidentified_header(header: Dataset, pseudonyms: Pseudonyms) -> Dataset:

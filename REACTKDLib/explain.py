@@ -92,7 +92,7 @@ def explain(
     amounts = parts.sum(axis=1)
     logit_shares = sums @ prediction.head_weight.T
     shares = (sums - amounts[:, None] * prediction.reference) @ contrast_weight
-    attention = _per_amount(parts @ prediction.attention.ravel().astype(np.float64), amounts)
+    attention = per_amount(parts @ prediction.attention.ravel().astype(np.float64), amounts)
 
     def by_class(values: np.ndarray) -> dict[str, float]:
         return dict(zip(package.class_names, map(float, values), strict=True))
@@ -115,12 +115,12 @@ def explain(
         outside_logit_shares=by_class(logit_shares[0]),
         contrast=float(contrast_bias + sums.sum(axis=0) @ contrast_weight),
         reference_contrast=float(contrast_bias + contrast_weight @ prediction.reference),
-        attention=_map_on_ct(density, prediction, model_input, roi, ct_geometry, package),
-        graph=_graph(regions, _per_amount(sums, amounts[:, None]), prediction.reference),
+        attention=map_on_ct(density, prediction.geometry, model_input, roi, ct_geometry),
+        graph=region_graph(regions, per_amount(sums, amounts[:, None]), prediction.reference),
     )
 
 
-def _per_amount(sums: np.ndarray, amounts: np.ndarray) -> np.ndarray:
+def per_amount(sums: np.ndarray, amounts: np.ndarray) -> np.ndarray:
     """Means from sums; a region smaller than any sample point has no amount and gets 0."""
     return np.divide(sums, amounts, out=np.zeros_like(sums), where=amounts > 0)
 
@@ -143,25 +143,29 @@ def _region_weights(
     return parts.reshape(label_count, -1) / parts.sum()
 
 
-def _map_on_ct(
+def map_on_ct(
     density: np.ndarray,
-    prediction: Prediction,
+    cells: Geometry,
     model_input: ModelInput,
     roi: Roi,
     ct_geometry: Geometry,
-    package: ModelSpec,
 ) -> Volume:
-    """Contribution density on the CT's grid, logit per litre, float32, 0 outside the ROI."""
+    """Contribution density on the CT's grid, logit per litre, float32, 0 outside the ROI.
+
+    ``density`` (k, j, i) on the feature grid ``cells``: contribution per unit of the pooling
+    weights ``model_input.weights``.
+    """
     grid = model_input.geometry
-    contribution = resample_array(density.astype(np.float32), prediction.geometry, grid)
+    contribution = resample_array(density.astype(np.float32), cells, grid)
     contribution *= model_input.weights / np.float32(grid.voxel_volume_ml / 1000.0)
     full = np.zeros(ct_geometry.array_shape, dtype=np.float32)
     full[roi.slices] = resample_array(contribution, grid, roi.geometry)
     return Volume(full, ct_geometry, "attention")
 
 
-def _graph(regions: Regions, features: np.ndarray, reference: np.ndarray) -> RegionGraph:
-    """Every pair of regions is an edge; ``features`` (labels, channels), row 0 the outside."""
+def region_graph(regions: Regions, features: np.ndarray, reference: np.ndarray) -> RegionGraph:
+    """Every pair of regions is an edge; ``features`` (labels, channels), row 0 the outside,
+    ``reference`` (channels) what similarities are measured from."""
     nodes = regions.regions
     centred = features - reference
     length = np.linalg.norm(centred, axis=1)

@@ -30,6 +30,8 @@ SCHEMA_VERSION = 1
 RESULT, CSV, GRAPH = "result.json", "regions.csv", "graph.json"
 ATTENTION, REGIONS, PROVENANCE = "attention.nrrd", "regions.seg.nrrd", "provenance.json"
 RESULT_FILES = (RESULT, CSV, GRAPH, ATTENTION, REGIONS, PROVENANCE)
+#: What a result of prognosis has in the place of ``result.json``.
+PROGNOSIS, CONTRIBUTIONS = "prognosis.json", "contributions.csv"
 
 #: Folder that ``reactkd scene`` makes inside a result.
 SCENE = "scene"
@@ -50,19 +52,40 @@ def write_result(case: CaseResult, folder: Path | str, *, overwrite: bool = Fals
     """
     folder = Path(folder).absolute()
     check_output(folder, overwrite=overwrite)
-    with atomic_folder(folder) as partial, ThreadPoolExecutor(2) as pool:
+    with atomic_folder(folder) as partial:
+        write_json(partial / RESULT, result_document(case))
+        write_json(partial / PROVENANCE, case.provenance)
+        write_regions(case, partial)
+    return folder
+
+
+def write_regions(case: CaseResult, folder: Path) -> None:
+    """Write what a result says about regions beside its document: table, graph, volumes."""
+    with ThreadPoolExecutor(2) as pool:
         labels, metadata = case.region_labels, _segment_metadata(case)
         images = [
-            pool.submit(_write_image, partial / ATTENTION, case.attention, {}),
-            pool.submit(_write_image, partial / REGIONS, labels, metadata),
+            pool.submit(_write_image, folder / ATTENTION, case.attention, {}),
+            pool.submit(_write_image, folder / REGIONS, labels, metadata),
         ]
-        _write_json(partial / RESULT, result_document(case))
-        write_region_csv(partial / CSV, case)
-        _write_json(partial / GRAPH, graph_document(case))
-        _write_json(partial / PROVENANCE, case.provenance)
+        write_region_csv(folder / CSV, case)
+        write_json(folder / GRAPH, graph_document(case))
         for image in images:
             image.result()
-    return folder
+
+
+def read_regions(
+    folder: Path, document: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> CaseResult:
+    """The case of ``document`` (:func:`result_document`) and of what :func:`write_regions` wrote.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError, TypeError, RecursionError : a file is missing or damaged.
+    """
+    graph = json.loads((folder / GRAPH).read_text(encoding="utf-8"))
+    attention = _read_image(folder / ATTENTION, "attention", np.float32)
+    labels = _read_image(folder / REGIONS, "regions", np.uint8)
+    return case_from_documents(document, graph, provenance, attention, labels)
 
 
 def check_output(folder: Path, *, overwrite: bool) -> None:
@@ -81,7 +104,7 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(
             f"{folder} exists and is not empty.", "Give a new folder, or --overwrite for a result."
         )
-    foreign = sorted(names - {*RESULT_FILES, SCENE, DICOM})
+    foreign = sorted(names - {*RESULT_FILES, PROGNOSIS, CONTRIBUTIONS, SCENE, DICOM})
     if foreign:
         raise OutputError(
             f"{folder} holds files that REACTKD did not write: {', '.join(foreign[:5])}.",
@@ -236,11 +259,8 @@ def read_result(folder: Path | str) -> CaseResult:
                 f" {SCHEMA_VERSION}.",
                 "Run 'reactkd predict' again.",
             )
-        graph = json.loads((folder / GRAPH).read_text(encoding="utf-8"))
         provenance = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-        attention = _read_image(folder / ATTENTION, "attention", np.float32)
-        labels = _read_image(folder / REGIONS, "regions", np.uint8)
-        return case_from_documents(document, graph, provenance, attention, labels)
+        return read_regions(folder, document, provenance)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{folder}: the result is damaged: {type(error).__name__} {error}.",
@@ -260,7 +280,8 @@ def _read_image(path: Path, name: str, kind: type[np.generic]) -> Volume:
     return Volume(image.array, image.geometry, name)
 
 
-def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON object for people and programs."""
     text = json.dumps(dict(document), indent=1, ensure_ascii=False, allow_nan=False)
     # A file name may hold bytes that are no text; so escaped, they are JSON and are read back.
     path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")

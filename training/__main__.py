@@ -178,8 +178,9 @@ def _run_units(study: Study, units: Sequence[Unit], minutes: float | None) -> No
 
 def _evaluate(options: argparse.Namespace) -> None:
     from .processes import first_writes
+    from .readme_table import update_readme
     from .study_report import write_study
-    from .study_tables import readme_table, update_readme
+    from .study_tables import readme_table
 
     study = _study(options)
 

@@ -1,18 +1,15 @@
-"""Tables of a study: tests between two methods, the Markdown table, its place in a README."""
+"""Tables of a study: tests between two methods, and the Markdown table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 from scipy.stats import norm
 
-from REACTKDLib.errors import InputError
-
 from .aggregate import CT, NET_BENEFIT, OURS, REFERENCE, explanation_title
 from .evaluation.comparison import delong_test, holm
-from .evaluation.results import Results, Row, write_atomically
+from .evaluation.results import Results, Row
 from .study import EXTERNAL, INTERNAL, Study
 from .study_runs import Documents, common_runs, folds_of, labels_of
 
@@ -136,29 +133,3 @@ def _cell(row: Row | None, signed: bool) -> str:
         return ""
     form = "+.3f" if signed else ".3f"
     return f"{row.value:{form}} ({row.low:{form}} to {row.high:{form}})"
-
-
-def update_readme(path: Path | str, name: str, table: str) -> None:
-    """Put a table between the lines ``<!-- results:NAME -->`` and ``<!-- /results:NAME -->`` of a
-    Markdown file; the file is written whole or not at all.
-
-    Raises
-    ------
-    InputError : no such file, or not exactly one of each line, in this order.
-    OutputError : the file cannot be written.
-    """
-    path = Path(path)
-    begin, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error}.", "Give a Markdown file.") from error
-    if (text.count(begin), text.count(end)) != (1, 1) or text.index(begin) > text.index(end):
-        raise InputError(
-            f"{path.name} has no one place for the results {name!r}.",
-            f"Write {begin} and {end} on two lines, once.",
-        )
-    before, rest = text.split(begin)
-    after = rest.split(end)[1]
-    written = f"{before}{begin}\n{table.strip()}\n{end}{after}"
-    write_atomically(path, written.encode("utf-8"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..types import ClassInfo, Notice, frozen_mapping
+from ..types import CaseResult, ClassInfo, Notice, frozen_mapping
 
 #: The modalities of TMI-CLNet, in the order of every table, token sequence and mask.
 CT, CLINICAL, RADIOMICS = MODALITIES = ("ct", "clinical", "radiomics")
@@ -142,6 +142,7 @@ class Contribution:
 
     ``name`` for programs, ``title`` for people; ``modality`` is one of :data:`MODALITIES`;
     ``value`` is the input as the reader knows it ("41 g/l"), "" where there is no single one.
+    ``error`` : standard error of an estimate; 0 where it is exact, None where it is not known.
     """
 
     name: str
@@ -149,15 +150,24 @@ class Contribution:
     modality: str
     logit: float
     value: str = ""
+    error: float | None = 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class PrognosisResult:
     """Everything that one run says about the prognosis of one patient.
 
+    ``probability`` of the class ``outcome`` and ``logit``, its log odds, are calibrated.
+    ``outcome_title`` says the outcome in words, ``horizon`` is its time, "" for none.
     ``modalities`` : those that were there. ``modality_contributions`` sum with ``base_logit`` (the
     answer with every modality missing) to ``logit``; the contributions of clinical variables and
     radiomics families sum to their modality's.
+    ``missing`` : clinical variables that the model knows and that were not given, name -> title.
+    ``ct_case`` : what the CT's branch saw, in the form that reports and Slicer show: shares of the
+    liver's regions in the network's logits (before calibration), their map on the CT's grid, the
+    graph. ``attention`` of a region is there its part of the attention over all positions, 0..1;
+    ``reference_contrast`` is the answer with the CT's branch taking the CT for missing. None
+    without a CT, or where the network has no such attention.
     """
 
     case_id: str
@@ -173,3 +183,19 @@ class PrognosisResult:
     simulated_model: bool
     notices: tuple[Notice, ...] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
+    outcome_title: str = ""
+    horizon: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    ct_case: CaseResult | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "missing", frozen_mapping(self.missing))
+
+    @property
+    def ranked(self) -> tuple[Contribution, ...]:
+        """Contributions of variables, text and families, the largest first, whatever their sign."""
+        return tuple(sorted(self.contributions, key=lambda one: -abs(one.logit)))
+
+    def of_modality(self, modality: str) -> Contribution | None:
+        """The contribution of a modality, None where it was not there."""
+        return next((c for c in self.modality_contributions if c.modality == modality), None)

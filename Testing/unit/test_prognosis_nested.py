@@ -236,7 +236,7 @@ def test_results_hold_no_patient_unless_simulated(
     for unit in study.units():
         study.run(unit)
     study.write_folds()
-    written = write_prognosis_study(study)
+    written = write_prognosis_study(study, repeats=200)
     assert read_results(results / "results.json") == written
     texts = [path.read_text(encoding="utf-8") for path in results.rglob("*") if path.is_file()]
     assert any("P007" in text for text in texts) == simulated

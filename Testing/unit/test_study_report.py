@@ -21,6 +21,7 @@ from training.evaluation import bootstrap, comparison
 from training.evaluation.bootstrap import draw_weights
 from training.evaluation.comparison import delong_test
 from training.evaluation.results import Results, read_results
+from training.readme_table import update_readme
 from training.study import Study
 from training.study_attention import _on_voxels, attention_panels
 from training.study_checklists import checklist_answers
@@ -29,7 +30,7 @@ from training.study_figures import _shown, study_figures
 from training.study_report import report_content, write_study
 from training.study_results import CHANCE, study_results
 from training.study_runs import finished_runs, folds_of, labels_of
-from training.study_tables import delong_rows, readme_table, update_readme
+from training.study_tables import delong_rows, readme_table
 
 STUDIES = Path(__file__).resolve().parents[2] / "training" / "configs" / "studies"
 CPU = torch.device("cpu")

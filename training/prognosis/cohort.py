@@ -14,13 +14,12 @@ from REACTKDLib.prognosis.types import (
     CLINICAL,
     CT,
     RADIOMICS,
-    ClinicalRecord,
     ClinicalSchema,
     PatientArrays,
 )
 from REACTKDLib.types import frozen_mapping
 
-__all__ = ["UNKNOWN", "PrognosisCase", "PrognosisCohort", "clinical_array", "modalities_of"]
+__all__ = ["UNKNOWN", "PrognosisCase", "PrognosisCohort", "modalities_of", "named"]
 
 #: Label of a patient whose outcome a method must not see.
 UNKNOWN = -1
@@ -132,37 +131,6 @@ def modalities_of(arrays: PatientArrays) -> tuple[str, ...]:
         RADIOMICS: arrays.radiomics is not None,
     }
     return tuple(name for name, has in there.items() if has)
-
-
-def clinical_array(record: ClinicalRecord, schema: ClinicalSchema) -> np.ndarray | None:
-    """Values in the order of the schema, (variables,) float64 as :class:`PatientArrays` has them;
-    None where no variable is known.
-
-    Raises
-    ------
-    InputError : a variable or category that the schema does not have.
-    """
-    if unknown := sorted(set(record.values) - set(schema.names)):
-        raise InputError(
-            f"{unknown[0]!r} is no variable of {schema.title}.",
-            "Leave it out, or choose a schema that has it.",
-        )
-    if not record.values:
-        return None
-    values = np.full(len(schema.variables), np.nan)
-    for place, variable in enumerate(schema.variables):
-        if (value := record.values.get(variable.name)) is None:
-            continue
-        if variable.kind == "category":
-            if value not in variable.categories:
-                raise InputError(
-                    f"{variable.name} is {value!r}; it may be {', '.join(variable.categories)}.",
-                    "Choose one of these.",
-                )
-            values[place] = variable.categories.index(str(value))
-        else:
-            values[place] = float(value)
-    return values
 
 
 def named(cases: Sequence[PrognosisCase], positions: Sequence[int]) -> list[PrognosisCase]:

@@ -51,6 +51,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                 "--method", action="append", default=[], help="only this (repeatable)"
             )
             command.add_argument("--minutes", type=float, help="begin no training after this time")
+            command.add_argument(
+                "--device",
+                default="cpu",
+                choices=("auto", "cpu", "cuda"),
+                help="that trains networks; the CPU gives the same on every machine of a kind",
+            )
         if name != "prognosis-run":
             command.add_argument(
                 "--readme", type=Path, help="Markdown file whose table is made anew"
@@ -74,14 +80,15 @@ def cohort_of(
     ------
     ReactKDError : as the reader of the kind of cohort.
     """
-    from REACTKDLib.prognosis.schema import load_schema
-
-    from .hcc_table import read_hcc_table
-    from .listed import listed_cohort, simulated_cohort
-
     s, folder = configuration.settings, configuration.folder
     if s.hcc_table is not None:
+        from .hcc_table import read_hcc_table
+
         return read_hcc_table(folder / s.hcc_table)
+    from REACTKDLib.prognosis.schema import load_schema
+
+    from .listed import listed_cohort, simulated_cohort
+
     if s.simulated is not None:
         return simulated_cohort(s.simulated, folder, work, workers)
     assert s.listed is not None  # a configuration has one of the three
@@ -101,7 +108,12 @@ def open_study(options: argparse.Namespace) -> NestedStudy:
     configuration = read_prognosis_study(options.config)
     cohort = cohort_of(configuration, options.work, options.workers)
     results = options.results or RESULTS / configuration.settings.name
-    return NestedStudy(configuration, cohort, options.work, results)
+    device = getattr(options, "device", "cpu")
+    if device == "auto":
+        from REACTKDLib.backends import choose_device
+
+        device = choose_device(device)
+    return NestedStudy(configuration, cohort, options.work, results, device)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -127,7 +139,7 @@ def run_units(
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from ..study_tables import update_readme
+    from ..readme_table import update_readme
     from .report import table_of, write_prognosis_study
 
     study = open_study(options)

@@ -1,7 +1,7 @@
 """Radiomics of a cohort, measured once and kept.
 
-What measures them is a callable (:class:`RadiomicsOf`), chosen by its name in a configuration:
-a key of :data:`RADIOMICS`.
+What measures them is a callable (:class:`RadiomicsOf`), chosen in a configuration: a key of
+:data:`RADIOMICS`, or a JSON file of radiomics settings.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -20,12 +21,20 @@ import numpy as np
 from tqdm import tqdm
 
 from REACTKDLib.errors import InputError, OptionError
+from REACTKDLib.prognosis.radiomics_settings import RadiomicsSettings, read_settings
 from REACTKDLib.prognosis.types import RadiomicsFeatures
 from REACTKDLib.types import Study
 
 from ..evaluation.results import write_json
 
-__all__ = ["RADIOMICS", "PlainFigures", "RadiomicsOf", "measure_radiomics", "radiomics_of"]
+__all__ = [
+    "RADIOMICS",
+    "FullRadiomics",
+    "PlainFigures",
+    "RadiomicsOf",
+    "measure_radiomics",
+    "radiomics_of",
+]
 
 
 class RadiomicsOf(Protocol):
@@ -63,19 +72,49 @@ class PlainFigures:
         return RadiomicsFeatures({f"plain_{n}": figures[n] for n in CT_FEATURES}, self.settings)
 
 
+@dataclass(frozen=True)
+class FullRadiomics:
+    """The features of :mod:`REACTKDLib.prognosis.radiomics`, 1781 with the default settings; the
+    roles of the call replace those of the settings."""
+
+    how: RadiomicsSettings = field(default_factory=RadiomicsSettings)
+
+    @property
+    def settings(self) -> str:
+        """Digest of the settings."""
+        return self.how.digest
+
+    def __call__(self, study: Study, roles: Sequence[str]) -> RadiomicsFeatures:
+        """All features of the settings, in these roles together."""
+        from REACTKDLib.prognosis.radiomics import radiomics_features
+        from REACTKDLib.prognosis.radiomics_grid import region_of_interest
+
+        settings = replace(self.how, roles=tuple(roles))
+        mask = region_of_interest(study.segmentation, study.ct.geometry, settings)
+        return radiomics_features(study.ct, mask, settings)
+
+
 #: Name in a configuration -> what makes the callable.
-RADIOMICS: dict[str, Callable[[], RadiomicsOf]] = {"plain figures": PlainFigures}
+RADIOMICS: dict[str, Callable[[], RadiomicsOf]] = {
+    "full": FullRadiomics,
+    "plain figures": PlainFigures,
+}
 
 
-def radiomics_of(name: str) -> RadiomicsOf:
-    """The radiomics of a configuration.
+def radiomics_of(name: str, folder: Path) -> RadiomicsOf:
+    """The radiomics of a configuration: a key of :data:`RADIOMICS`, or settings in a ``.json``
+    file, its path relative to ``folder``.
 
     Raises
     ------
-    OptionError : no such radiomics.
+    OptionError : no such radiomics, or settings that cannot be used.
     """
+    if name.endswith(".json"):
+        return FullRadiomics(read_settings(folder / name))
     if name not in RADIOMICS:
-        raise OptionError(f"No radiomics {name!r}.", f"Choose from {sorted(RADIOMICS)}.")
+        raise OptionError(
+            f"No radiomics {name!r}.", f"Choose from {sorted(RADIOMICS)}, or give a JSON file."
+        )
     return RADIOMICS[name]()
 
 

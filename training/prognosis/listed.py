@@ -3,15 +3,14 @@
 A prognosis manifest is a cohort manifest (:mod:`training.manifest`: CSV or JSON, paths relative to
 its folder) in which every modality may be missing: a row without ``ct`` has no image, an empty cell
 ``clinical_<variable>`` is a missing value. A column ``text`` holds free clinical text. Numbers are
-in the units of the schema.
+in the units of the schema, or say theirs (``clinical_albumin [g/dl]``).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,9 @@ import numpy as np
 
 from REACTKDLib.errors import OptionError
 from REACTKDLib.model_package import ModelSpec, spec_from_section
-from REACTKDLib.prognosis.types import ClinicalRecord, ClinicalSchema, PatientArrays, Variable
+from REACTKDLib.prognosis.clinical_arrays import to_array
+from REACTKDLib.prognosis.clinical_input import check_entries
+from REACTKDLib.prognosis.types import ClinicalRecord, ClinicalSchema, PatientArrays
 from REACTKDLib.read import read_study
 from REACTKDLib.types import ClassInfo, Study
 
@@ -29,7 +30,7 @@ from ..label_schema import LabelSchema
 from ..manifest import Cohort, CohortCase, case_of_row, study_files
 from ..manifest_check import case_problems, cohort_problems, column_problems, file_problems
 from ..manifest_file import ManifestError, Row, Table, read_rows
-from .cohort import PrognosisCase, PrognosisCohort, clinical_array
+from .cohort import PrognosisCase, PrognosisCohort
 from .features import measure_radiomics, radiomics_of
 from .settings import ListedPatients, SimulatedPatients
 from .simulated import EVENT, simulate_outcome
@@ -66,22 +67,17 @@ def read_prognosis_manifest(
     Raises
     ------
     ManifestError : lists every problem, as :func:`training.manifest.read_manifest`; and clinical
-        columns that the schema does not have, values that are no number, outside the plausible
-        range, no yes or no, or no category of theirs.
+        values that :func:`REACTKDLib.prognosis.clinical_input.check_entries` refuses.
     """
     table, problems = read_rows(path)
     kept = tuple(name for name in table.columns if name != "text")
     columns = (*kept, *(() if "ct" in kept else ("ct",)))  # nobody needs an image
     problems += column_problems(Table(table.rows, columns, table.pet_unit), labelled=True)
-    known = {f"{_PREFIX}{v.name}": v for v in schema.variables} if schema else {}
-    clinical = [name for name in table.columns if name.startswith(_PREFIX)]
-    title = schema.title if schema else "this study"
-    problems += [f"{n!r} is no variable of {title}" for n in clinical if n not in known]
     cases, records, imaged = [], [], []
     for row in table.rows:
         case, has_ct = case_of_row(row, path.parent, labels), "ct" in row.cells
         found = _case_problems(case, row, table.pet_unit, labels, has_ct)
-        record, wrong = _record(row, known)
+        record, wrong = _record(row, schema)
         who = f"{row.where} ({case.case_id})" if case.patient else row.where
         problems += [f"{who}: {problem}" for problem in (*found, *wrong)]
         cases.append(case)
@@ -107,41 +103,15 @@ def _case_problems(
     return [*(p for p in found if p not in absent), *beside]
 
 
-def _record(row: Row, known: Mapping[str, Variable]) -> tuple[ClinicalRecord, list[str]]:
-    values: dict[str, Any] = {}
-    problems = []
-    for column, variable in known.items():
-        if column in row.cells:
-            try:
-                values[variable.name] = _value(row.cells[column], variable)
-            except ValueError as error:
-                problems.append(f"{column} is {row.cells[column]!r}, {error}")
-    return ClinicalRecord(values, row.cells.get("text", "")), problems
-
-
-def _value(cell: str, variable: Variable) -> float | bool | str:
-    """A cell as the schema reads it; ValueError with what is wrong."""
-    if variable.kind == "category":
-        if cell not in variable.categories:
-            raise ValueError(f"none of {', '.join(variable.categories)}")
-        return cell
-    if variable.kind == "flag":
-        word = cell.casefold()
-        if word in ("1", "1.0", "yes", "true"):
-            return True
-        if word in ("0", "0.0", "no", "false"):
-            return False
-        raise ValueError("neither yes nor no")
-    try:
-        number = float(cell)
-    except ValueError:
-        raise ValueError("no number") from None
-    if not math.isfinite(number):
-        raise ValueError("not finite")
-    low, high = variable.plausible or (-math.inf, math.inf)
-    if not low <= number <= high:
-        raise ValueError(f"outside {low:g} to {high:g} {variable.unit}")
-    return number
+def _record(row: Row, schema: ClinicalSchema | None) -> tuple[ClinicalRecord, list[str]]:
+    """The clinical record of a row, and what of it is refused."""
+    text = row.cells.get("text", "")
+    cells = {n.removeprefix(_PREFIX): c for n, c in row.cells.items() if n.startswith(_PREFIX)}
+    if schema is None:
+        return ClinicalRecord(text=text), [f"{_PREFIX}{n}: this study has no schema" for n in cells]
+    entries = [(name, cell, "") for name, cell in cells.items()]
+    checked = check_entries(schema, entries)
+    return replace(checked.record, text=text), list(checked.refused.values())
 
 
 def listed_cohort(
@@ -186,7 +156,7 @@ def listed_cohort(
                 'Give "spec".',
             )
         readers = {_key(c): partial(_read, c, spec) for c in with_ct.cases}
-        radiomics = radiomics_of(settings.radiomics)
+        radiomics = radiomics_of(settings.radiomics, folder)
         names, table = measure_radiomics(
             readers, radiomics, settings.roles, work / "radiomics", workers
         )
@@ -194,7 +164,7 @@ def listed_cohort(
     patients = []
     for case, record in zip(cases, records, strict=True):
         image = images.get(case.case_id, PatientArrays())
-        clinical = clinical_array(record, schema) if schema else None
+        clinical = to_array(schema, record) if schema and record.values else None
         arrays = PatientArrays(
             clinical, values.get(case.case_id), image.ct, image.roi, record.text
         )  # fmt: skip
@@ -257,7 +227,7 @@ def simulated_cohort(
     keys = [f"simulated_internal_{settings.seed}_{index:05d}" for index in indices]
     if settings.radiomics is not None:
         readers = {k: partial(_simulate, n, settings.seed) for n, k in enumerate(keys)}
-        radiomics = radiomics_of(settings.radiomics)
+        radiomics = radiomics_of(settings.radiomics, folder)
         names, values = measure_radiomics(
             readers, radiomics, settings.roles, work / "radiomics", workers
         )
@@ -267,7 +237,7 @@ def simulated_cohort(
             f"simulated-internal-{index:05d}",
             outcomes[index].label,
             PatientArrays(
-                clinical_array(outcomes[index].record, schema),
+                to_array(schema, outcomes[index].record),
                 values.get(keys[index]),
                 ct[index].ct,
                 ct[index].roi,

@@ -19,6 +19,7 @@ from REACTKDLib.typed_json import FieldError, build
 from .classical import Classical, ClassicalSettings
 from .cohort import PrognosisCase
 from .scaling import ScalingSettings
+from .settings import NETWORK_KINDS, overlaid
 
 __all__ = ["METHODS", "Context", "FittedMethod", "Method", "make_method"]
 
@@ -53,13 +54,14 @@ class Method(Protocol):
 @dataclass(frozen=True)
 class Context:
     """What a method must know of the cohort before it sees a patient: the schema of the clinical
-    variables, the names of the radiomics features, the study's ways of scaling, and the number of
-    parts of an inner cross-validation."""
+    variables, the names of the radiomics features, the study's ways of scaling, the number of parts
+    of an inner cross-validation, and the device on which networks are trained."""
 
     schema: ClinicalSchema | None
     radiomics: tuple[str, ...]
     scaling: ScalingSettings
     inner_parts: int
+    device: str = "cpu"
 
 
 def _classical(model: str) -> Callable[[Mapping[str, Any], Context], Method]:
@@ -72,11 +74,33 @@ def _classical(model: str) -> Callable[[Mapping[str, Any], Context], Method]:
     return make
 
 
+def _network(fusion: str) -> Callable[[Mapping[str, Any], Context], Method]:
+    def make(settings: Mapping[str, Any], context: Context) -> Method:
+        # Studies of tables alone need no torch.
+        from .network_method import NetworkMethod
+        from .network_settings import NetworkSettings
+
+        common = dict(settings)
+        own = [overlaid(common, one) for one in common.pop("choices", [{}])]
+        choices: list[NetworkSettings] = [build(NetworkSettings, o, "settings") for o in own]
+        return NetworkMethod(
+            fusion,
+            tuple(choices),
+            context.schema,
+            context.scaling,
+            context.radiomics,
+            context.device,
+        )
+
+    return make
+
+
 #: Kind -> a function of the settings of a configuration and of the context.
 METHODS: dict[str, Callable[[Mapping[str, Any], Context], Method]] = {
     "lasso": _classical("lasso"),
     "ridge": _classical("ridge"),
     "boosting": _classical("boosting"),
+    **{fusion: _network(fusion) for fusion in NETWORK_KINDS},
 }
 
 

@@ -118,16 +118,21 @@ class NestedStudy:
         cohort: PrognosisCohort,
         work: Path,
         results: Path,
+        device: str = "cpu",
     ) -> None:
         self.configuration, self.cohort = configuration, cohort
         self.settings = configuration.settings
         self.work, self.results = work, results
         self.kept = (results if cohort.simulated else work / self.settings.name) / "units"
         context = Context(
-            cohort.schema, cohort.radiomics, self.settings.scaling, self.settings.inner_parts
+            cohort.schema,
+            cohort.radiomics,
+            self.settings.scaling,
+            self.settings.inner_parts,
+            device,
         )
         self.methods = {
-            name: make_method(m.kind, m.settings, context)
+            name: make_method(m.kind, configuration.method_settings(name), context)
             for name, m in self.settings.methods.items()
         }
         self._digest = {

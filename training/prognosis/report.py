@@ -29,10 +29,11 @@ __all__ = ["attainable_figures", "report_content", "write_prognosis_study"]
 _CALIBRATION = ("Brier", "expected calibration", "calibration")
 
 
-def write_prognosis_study(study: NestedStudy) -> Results:
+def write_prognosis_study(study: NestedStudy, repeats: int = REPEATS) -> Results:
     """Write ``results.json``, ``configuration.json``, ``environment.json`` and ``report.html`` into
-    the study's folder, for simulated patients ``attainable.json`` too; print the main table."""
-    results = prognosis_results(study)
+    the study's folder, for simulated patients ``attainable.json`` too; print the main table.
+    ``repeats`` bootstrap draws."""
+    results = prognosis_results(study, repeats)
     folder = study.results
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder / "results.json", results)
@@ -40,7 +41,7 @@ def write_prognosis_study(study: NestedStudy) -> Results:
     write_json(folder / "environment.json", _environment())
     if study.settings.simulated is not None:
         write_json(folder / "attainable.json", attainable_figures(study))
-    write_report(folder / "report.html", report_content(study, results))
+    write_report(folder / "report.html", report_content(study, results, repeats))
     print(table_of(study, results))
     return results
 
@@ -83,7 +84,7 @@ def _environment() -> dict[str, Any]:
     }
 
 
-def report_content(study: NestedStudy, results: Results) -> ReportContent:
+def report_content(study: NestedStudy, results: Results, repeats: int = REPEATS) -> ReportContent:
     """What ``report.html`` shows."""
     cohort, labels = study.cohort, np.array(study.cohort.labels)
     runs = study.runs()
@@ -94,7 +95,7 @@ def report_content(study: NestedStudy, results: Results) -> ReportContent:
     figures = []
     if drawn:
         curve, everybody = (net_benefit([1], THRESHOLDS, treat_all=a) for a in (False, True))
-        bands = {k: band(curve, labels, v, study.settings.seed) for k, v in drawn.items()}
+        bands = {k: band(curve, labels, v, study.settings.seed, repeats) for k, v in drawn.items()}
         treated = everybody(labels, next(iter(drawn.values()))[0])[0]
         figure = decision_figure(THRESHOLDS, bands, treated, simulated=cohort.simulated)
         caption = f"Net benefit of acting on the risk of {cohort.event}, n = {len(labels)}"
@@ -104,7 +105,7 @@ def report_content(study: NestedStudy, results: Results) -> ReportContent:
         results=Results(
             tuple(row for row in results.rows if row not in calibration), cohort.simulated
         ),
-        configuration=_configuration(study),
+        configuration=_configuration(study, repeats),
         flow=_flow(study),
         figures=figures,
         calibration=calibration,
@@ -135,7 +136,7 @@ def _reliability(
     return ReportFigure(_said(f"{caption}, n = {len(labels)}", study), png(figure))
 
 
-def _configuration(study: NestedStudy) -> dict[str, str]:
+def _configuration(study: NestedStudy, repeats: int) -> dict[str, str]:
     s, cohort = study.settings, study.cohort
     units = list(study.units())
     done = sum(study.result_of(unit) is not None for unit in units)
@@ -144,7 +145,7 @@ def _configuration(study: NestedStudy) -> dict[str, str]:
         "outer folds": f"{s.folds}, repeated {s.repeats} times, seed {s.seed}",
         "inner parts": str(s.inner_parts),
         "trainings finished": f"{done} of {len(units)}",
-        "intervals": f"95 %, {REPEATS} bootstrap draws of patients, stratified by outcome;"
+        "intervals": f"95 %, {repeats} bootstrap draws of patients, stratified by outcome;"
         " predictions of all outer folds pooled",
         "net benefit": f"thresholds {THRESHOLDS[0]:g} to {THRESHOLDS[-1]:g}: a choice, no clinical"
         " recommendation",

@@ -20,7 +20,7 @@ from ..evaluation.binary import (
     delong_interval,
     f1_score,
 )
-from ..evaluation.bootstrap import Estimate, Metric, interval
+from ..evaluation.bootstrap import REPEATS, Estimate, Metric, interval
 from ..evaluation.calibration import classwise_calibration_error
 from ..evaluation.comparison import DeLong, delong_test, holm, paired_difference
 from ..evaluation.decision import mean_net_benefit, net_benefit
@@ -62,19 +62,20 @@ PUBLISHED: Mapping[str, str] = {
 }
 
 
-def prognosis_results(study: NestedStudy) -> Results:
+def prognosis_results(study: NestedStudy, repeats: int = REPEATS) -> Results:
     """Rows of every method with a finished run: its figures, DeLong's interval of the mean
-    probability, the treatment of everybody; then its differences from the references."""
+    probability, the treatment of everybody; then its differences from the references. ``repeats``
+    bootstrap draws."""
     runs, labels = study.runs(), np.array(study.cohort.labels)
-    rows = [row for name in runs for row in _figures(study, name, runs[name], labels)]
+    rows = [row for name in runs for row in _figures(study, name, runs[name], labels, repeats)]
     if runs:
         everybody = mean_net_benefit(net_benefit([1], THRESHOLDS, treat_all=True), THRESHOLDS)
         first = next(iter(runs.values()))[:1]
-        estimate = interval(everybody, labels, first, study.settings.seed)
+        estimate = interval(everybody, labels, first, study.settings.seed, repeats)
         rows.append(
             row_of("treat everybody", study.cohort.name, _BENEFIT, estimate, [study.settings.seed])
         )
-    rows += _gains(study, runs, labels)
+    rows += _gains(study, runs, labels, repeats)
     return Results(tuple(rows), simulated=study.cohort.simulated)
 
 
@@ -83,12 +84,12 @@ def _seeds(study: NestedStudy, method: str) -> list[int]:
 
 
 def _figures(
-    study: NestedStudy, method: str, runs: np.ndarray, labels: np.ndarray
+    study: NestedStudy, method: str, runs: np.ndarray, labels: np.ndarray, repeats: int
 ) -> Iterator[Row]:
     cohort, seeds = study.cohort.name, _seeds(study, method)
     for name, metric in METRICS.items():
         with np.errstate(invalid="ignore"):
-            estimate = interval(metric, labels, runs, study.settings.seed)
+            estimate = interval(metric, labels, runs, study.settings.seed, repeats)
         # A slope is not finite where probabilities separate the outcomes, or are all alike.
         if all(map(math.isfinite, (estimate.value, estimate.low, estimate.high))):
             yield row_of(method, cohort, name, estimate, seeds)
@@ -96,7 +97,9 @@ def _figures(
     yield row_of(method, cohort, f"{AUROC} of the mean probability (DeLong)", estimate, seeds)
 
 
-def _gains(study: NestedStudy, runs: Mapping[str, np.ndarray], labels: np.ndarray) -> Iterator[Row]:
+def _gains(
+    study: NestedStudy, runs: Mapping[str, np.ndarray], labels: np.ndarray, repeats: int
+) -> Iterator[Row]:
     """Every method less each reference: bootstrap; then DeLong's tests, Holm over all of them."""
     pairs = [
         (method, reference)
@@ -108,7 +111,9 @@ def _gains(study: NestedStudy, runs: Mapping[str, np.ndarray], labels: np.ndarra
     tests: list[DeLong] = []
     for method, reference in pairs:
         for name in _COMPARED:
-            d = paired_difference(METRICS[name], labels, runs[method], runs[reference], seed)
+            d = paired_difference(
+                METRICS[name], labels, runs[method], runs[reference], seed, repeats
+            )
             estimate = Estimate(d.value, d.low, d.high, d.n)
             title = f"{name}, gain over {reference}"
             yield row_of(method, cohort, title, estimate, _seeds(study, method))

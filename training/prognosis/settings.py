@@ -17,14 +17,19 @@ from REACTKDLib.typed_json import FieldError, build
 from .scaling import ScalingSettings
 
 __all__ = [
+    "NETWORK_KINDS",
     "ListedPatients",
     "MethodSettings",
     "PrognosisConfiguration",
     "PrognosisSettings",
     "SimulatedPatients",
     "file_stem",
+    "overlaid",
     "read_prognosis_study",
 ]
+
+#: Kinds of methods that are networks on one trunk; a kind is the name of the fusion.
+NETWORK_KINDS = ("tmi", "concatenation", "hfb")
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class ListedPatients:
     clinical : name of the schema of the columns ``clinical_...``; None where there are none.
     spec : model specification (its key ``spec``) that says how CT is put on the model's grid;
         None reads no image.
-    radiomics : settings of the radiomics, or None.
+    radiomics : name or settings of the radiomics (:mod:`training.prognosis.features`), or None.
     roles : of the segments that the radiomics are measured in.
     """
 
@@ -81,6 +86,8 @@ class PrognosisSettings:
     One of ``hcc_table`` (path of the public table), ``listed`` and ``simulated`` is given.
     ``folds`` outer folds, ``repeats`` times, drawn with ``seed``; ``inner_parts`` of the inner
     splits. ``references`` : every other method is compared with each of these, paired.
+    ``network`` : settings of every method whose kind is a network, unless its own say otherwise. A
+    network's ``choices``, a list of settings to lay over the others, are chosen from inside.
     """
 
     name: str
@@ -92,6 +99,7 @@ class PrognosisSettings:
     repeats: int = 1
     inner_parts: int = 5
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
+    network: Mapping[str, Any] = field(default_factory=dict)
     hcc_table: str | None = None
     listed: ListedPatients | None = None
     simulated: SimulatedPatients | None = None
@@ -105,17 +113,33 @@ class PrognosisConfiguration:
     settings: PrognosisSettings
     document: Mapping[str, Any]
 
+    def method_settings(self, name: str) -> dict[str, Any]:
+        """Settings of a method, with those that all networks of the study have."""
+        own: dict[str, Any] = self.document["methods"][name].get("settings", {})
+        if self.settings.methods[name].kind not in NETWORK_KINDS:
+            return own
+        return overlaid(self.document.get("network", {}), own)
+
     def method_digest(self, name: str, fingerprint: str) -> str:
         """Digest of everything that determines the results of a method but code and seeds."""
         s = self.settings
-        method = s.methods[name]
         parts = {
             "folds": [s.seed, s.folds, s.inner_parts],
             "scaling": dataclasses.asdict(s.scaling),
-            "method": [method.kind, self.document["methods"][name].get("settings", {})],
+            "method": [s.methods[name].kind, self.method_settings(name)],
             "data": fingerprint,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def overlaid(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """``own`` laid over ``common``, objects within objects too."""
+    found = dict(common)
+    for key, value in own.items():
+        below = found.get(key)
+        nested = isinstance(value, Mapping) and isinstance(below, Mapping)
+        found[key] = overlaid(below, value) if nested else value  # type: ignore[arg-type]
+    return found
 
 
 def read_prognosis_study(path: Path | str) -> PrognosisConfiguration:
