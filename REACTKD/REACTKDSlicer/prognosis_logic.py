@@ -23,6 +23,7 @@ from .parameters import ReactKDParameters
 from .patient_header import patient_of
 from .prognosis_documents import PrognosisInputs, prognosis_documents, stored_prognosis_of
 from .prognosis_model import chosen_package, prognosis_package_of
+from .prognosis_text import modality_title
 from .run_nodes import RUN_ATTRIBUTE
 from .stored_cases import documents
 from .study_nodes import is_empty_segment, roles_of, study_from_nodes
@@ -107,12 +108,6 @@ def prognosis_obstacle(parameters: ReactKDParameters, package: PrognosisPackage 
             names=", ".join(modality_title(name) for name in missing)
         )
     return ""
-
-
-def modality_title(name: str) -> str:
-    """A modality for people."""
-    titles = {CT: _("CT"), CLINICAL: _("clinical values"), RADIOMICS: _("radiomics")}
-    return titles.get(name, name)
 
 
 def _titles(checked: Check, package: PrognosisPackage) -> list[str]:

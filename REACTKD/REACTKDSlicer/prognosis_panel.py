@@ -30,6 +30,7 @@ from .prognosis_logic import (
 from .prognosis_model import PrognosisModel
 from .prognosis_nodes import show_prognosis
 from .prognosis_view import PrognosisView
+from .run_nodes import in_scene
 from .runs import Callbacks, FinishedPrognosis, Runs
 from .stored_prognoses import stored_prognosis
 
@@ -77,6 +78,12 @@ class PrognosisPanel:
     def running(self) -> bool:
         """Whether a prognosis is being computed."""
         return self._request is not None
+
+    @property
+    def attention(self) -> Any | None:
+        """The attention of the CT's branch that is shown, None where there is none."""
+        nodes = self.view.shown.nodes if self.view.shown is not None else None
+        return nodes.attention if nodes is not None and in_scene(nodes.attention) else None
 
     def update(self, parameters: ReactKDParameters | None, other_run: bool) -> None:
         """Show what the parameters say; ``other_run`` : Apply is at work."""

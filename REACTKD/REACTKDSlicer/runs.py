@@ -7,14 +7,16 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from REACTKDLib.errors import ReactKDError
 from REACTKDLib.exchange import receive_case, send_case, send_study
+from REACTKDLib.prognosis.types import PrognosisResult
 from REACTKDLib.types import CaseResult, WhatIf
 from REACTKDLib.worker import Job
 
 from .logic import Request
+from .prognosis_logic import PrognosisRequest
 from .worker_process import Listener, WorkerProcess
 
 
@@ -52,16 +54,25 @@ class FinishedRun:
     result_folder: Path
 
 
+@dataclass(frozen=True, eq=False)
+class FinishedPrognosis:
+    """A prognosis with the request that it answers."""
+
+    request: PrognosisRequest
+    result: PrognosisResult
+
+
 @dataclass(frozen=True)
 class Callbacks:
     """Whom a run tells what becomes of it.
 
-    ``progress`` gets the stage and the part done, 0..1. Just one of ``done`` and ``failed`` is
-    called, once; neither after the run was cancelled.
+    ``progress`` gets the stage and the part done, 0..1. Just one of ``done``, which gets a
+    :class:`FinishedRun` or :class:`FinishedPrognosis`, and ``failed`` is called, once; neither
+    after the run was cancelled.
     """
 
     progress: Callable[[str, float], None]
-    done: Callable[[FinishedRun], None]
+    done: Callable[[Any], None]
     failed: Callable[[ReactKDError], None]
 
 
@@ -165,6 +176,21 @@ class Runs:
         request = dataclasses.replace(run.request, target=target)
         self._run(_job(request, run.files), request, run.files, callbacks)
 
+    def prognose(self, request: PrognosisRequest, callbacks: Callbacks) -> None:
+        """Compute a prognosis; returns as soon as what it needs is written for the worker.
+
+        Raises
+        ------
+        ReactKDError : the worker cannot be started.
+        """
+        files = prognosis_files(request)
+
+        def finish(output: Path) -> FinishedPrognosis:
+            assert files.name  # they are kept until their arrays are read
+            return FinishedPrognosis(request, receive_prognosis(output))
+
+        self._work(prognosis_job(request, files), files, finish, callbacks)
+
     def adopt(self, request: Request, result: CaseResult) -> FinishedRun:
         """A run that another session finished, as if this one had."""
         files = _files_of(request)
@@ -189,11 +215,24 @@ class Runs:
         files: tempfile.TemporaryDirectory[str],
         callbacks: Callbacks,
     ) -> None:
+        def finish(output: Path) -> FinishedRun:
+            return FinishedRun(request, receive_case(output), files, output)
+
+        self._work(job, files, finish, callbacks)
+
+    def _work(
+        self,
+        job: Job,
+        files: tempfile.TemporaryDirectory[str],
+        finish: Callable[[Path], Any],
+        callbacks: Callbacks,
+    ) -> None:
+        """Do a job; ``finish`` makes what the callbacks get from the folder of its result."""
         output = Path(tempfile.mkdtemp(prefix="result-", dir=files.name))
 
         def done() -> None:
             try:
-                callbacks.done(FinishedRun(request, receive_case(output), files, output))
+                callbacks.done(finish(output))
             finally:
                 self._next()
 
