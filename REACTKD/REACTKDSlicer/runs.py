@@ -183,6 +183,8 @@ class Runs:
         ------
         ReactKDError : the worker cannot be started.
         """
+        from .prognosis_files import prognosis_files, prognosis_job, receive_prognosis
+
         files = prognosis_files(request)
 
         def finish(output: Path) -> FinishedPrognosis:
