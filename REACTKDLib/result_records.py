@@ -127,8 +127,7 @@ def case_from_documents(
     """
     record: _ResultRecord = _known(_ResultRecord, document, "result")
     drawn = _graph(graph)
-    _known(_ProvenanceRecord, provenance, "provenance")
-    _known(_ModelRecord, provenance.get("model", {}), "provenance.model")
+    check_provenance(provenance)
     _check_names(record, drawn)
     features = [node.features for node in drawn.nodes]
     return CaseResult(
@@ -165,6 +164,17 @@ def case_from_documents(
         provenance=provenance,
         prediction_set=record.prediction_set,
     )
+
+
+def check_provenance(provenance: Any) -> None:
+    """Refuse a provenance of which what is shown is not of its type.
+
+    Raises
+    ------
+    ValueError : it is not.
+    """
+    _known(_ProvenanceRecord, provenance, "provenance")
+    _known(_ModelRecord, provenance.get("model", {}), "provenance.model")
 
 
 def _known(cls: type, fields: Any, where: str) -> Any:

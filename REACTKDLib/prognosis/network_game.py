@@ -11,6 +11,7 @@ from torch import Tensor
 from .explain import Game, Part
 from .networks.batch import PrognosisBatch
 from .networks.build import PrognosisNetwork, log_odds
+from .networks.tokens import TokenSet
 from .types import CLINICAL, CT, MODALITIES, RADIOMICS
 
 _TEXT = "text"
@@ -36,6 +37,14 @@ def parts_of(network: PrognosisNetwork, batch: PrognosisBatch) -> tuple[Part, ..
             if bool(features.isfinite().any()):
                 found.append(Part(one.name, one.name, RADIOMICS))
     return tuple(found)
+
+
+def _occupied(tokens: TokenSet | None) -> TokenSet | None:
+    """One patient's tokens without the masked ones, which have no influence and cost as much."""
+    if tokens is None or not bool(tokens.mask.any()):
+        return tokens
+    kept = tokens.mask[0]
+    return TokenSet(tokens.tokens[:, kept], tokens.mask[:, kept])
 
 
 def network_game(
@@ -69,7 +78,7 @@ def network_game(
     spec = network.spec
     answer = calibrated or (lambda logits: log_odds(logits, outcome, spec.form))
     with torch.inference_mode():
-        ct = network.ct_tokens(batch)
+        ct = _occupied(network.ct_tokens(batch))
     columns = {(part.modality, part.name): n for n, part in enumerate(parts)}
     nobody = len(parts)  # an added column that is always False
     variables = [columns.get((CLINICAL, v.name), nobody) for v in spec.variables]
