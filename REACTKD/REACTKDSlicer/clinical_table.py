@@ -21,16 +21,18 @@ class ClinicalTable:
 
     Parameters
     ----------
-    area : the widget.
+    area : the widget; layout : that of its content.
     before : the widget that has the keyboard before the first field.
     on_edited : called with the variable's name, value and unit as written when a user changes it.
     """
 
     def __init__(
-        self, area: Any, before: Any, on_edited: Callable[[str, str, str], None]
+        self, area: Any, layout: Any, before: Any, on_edited: Callable[[str, str, str], None]
     ) -> None:
-        self._area, self._before, self._on_edited = area, before, on_edited
+        self._area, self._layout, self._before = area, layout, before
+        self._on_edited = on_edited
         self._schema: ClinicalSchema | None = None
+        self._content: Any | None = None
         self._wanted = ""
         self.fields: dict[str, ClinicalField] = {}
         self._headings: dict[str, Any] = {}
@@ -46,9 +48,10 @@ class ClinicalTable:
 
     def clear(self) -> None:
         """There is no schema."""
-        self._schema = None
-        self.fields, self._headings = {}, {}
-        self._area.setWidget(qt.QWidget())
+        if self._schema is not None:
+            self._schema = None
+            self.fields, self._headings = {}, {}
+            self._put(None)
 
     def search(self, text: str) -> None:
         """Show only the variables whose name, alias or heading has ``text`` in it."""
@@ -92,12 +95,22 @@ class ClinicalTable:
                 self.fields[variable.name] = ClinicalField(variable, grid, row, self._on_edited)
                 row += 2
         grid.setRowStretch(row, 1)
-        self._area.setWidget(content)
+        self._put(content)
         previous = self._before
         for field in self.fields.values():
             for widget in field.stops:
                 qt.QWidget.setTabOrder(previous, widget)
                 previous = widget
+
+    def _put(self, content: Any | None) -> None:
+        """Put a widget in the place of the one that is in the area, if any."""
+        if self._content is not None:
+            self._layout.removeWidget(self._content)
+            self._content.hide()
+            self._content.deleteLater()
+        self._content = content
+        if content is not None:
+            self._layout.addWidget(content)
 
 
 def _by_group(variables: Sequence[Variable]) -> dict[str, list[Variable]]:

@@ -48,7 +48,12 @@ class ClinicalView:
         self._entries = Entries()
         self._before: str | None = None
         self._updating = False
-        self.table = ClinicalTable(ui.clinicalArea, ui.clinicalUndoButton, self._on_edited)
+        self.table = ClinicalTable(
+            ui.clinicalArea,
+            ui.clinicalAreaContents.layout(),
+            ui.clinicalUndoButton,
+            self._on_edited,
+        )
         ui.clinicalSearchEdit.connect("textChanged(QString)", self.table.search)
         ui.clinicalPasteButton.connect("clicked()", self._on_paste)
         ui.clinicalFileButton.connect("clicked()", self._on_load)

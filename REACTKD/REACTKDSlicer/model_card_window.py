@@ -23,7 +23,9 @@ class ModelCardWindow:
     package : the chosen package, None where none can be used.
     """
 
-    def __init__(self, button: Any, package: Callable[[], ModelPackage | PrognosisPackage | None]) -> None:
+    def __init__(
+        self, button: Any, package: Callable[[], ModelPackage | PrognosisPackage | None]
+    ) -> None:
         self._package = package
         self.browser = qt.QTextBrowser()
         self.browser.setOpenExternalLinks(True)

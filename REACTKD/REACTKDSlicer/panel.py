@@ -29,8 +29,8 @@ from .model_card_window import ModelCardWindow
 from .options_view import OptionsView, fill_combo_box
 from .parameter_sets import new_parameter_node, parameter_nodes
 from .parameters import ReactKDParameters
-from .region_nodes import show_outline_only
 from .prognosis_panel import PrognosisPanel
+from .region_nodes import show_outline_only
 from .result_panel import ResultPanel
 from .runs import Callbacks, FinishedRun, Runs
 from .segments_table import SegmentsTable

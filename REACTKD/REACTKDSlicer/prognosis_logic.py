@@ -78,9 +78,7 @@ def reads_text(package: PrognosisPackage) -> bool:
 
 def uses_images(parameters: ReactKDParameters, package: PrognosisPackage) -> bool:
     """Whether CT and segmentation are a part of the input now."""
-    return (
-        reads_images(package) and parameters.prognosis_images and _ct_of(parameters) is not None
-    )
+    return reads_images(package) and parameters.prognosis_images and _ct_of(parameters) is not None
 
 
 def _ct_of(parameters: ReactKDParameters) -> Any | None:

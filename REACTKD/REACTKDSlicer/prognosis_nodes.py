@@ -119,9 +119,7 @@ def _add_text(context: SceneContext, run: str, role: str, text: str) -> Any:
     return node
 
 
-def _add_document(
-    context: SceneContext, result: PrognosisResult, ct: Any | None, run: str
-) -> Any:
+def _add_document(context: SceneContext, result: PrognosisResult, ct: Any | None, run: str) -> Any:
     """A hidden text node with the numbers; voxels stay in their own nodes."""
     case = result.ct_case
     document = {

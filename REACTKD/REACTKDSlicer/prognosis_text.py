@@ -39,12 +39,10 @@ def outcome_title(result: PrognosisResult) -> str:
 
 
 def headline(result: PrognosisResult) -> str:
-    """The probability in words, with its horizon; a simulated model is called so."""
-    text = _("Probability of {outcome}: {percent}").format(
-        outcome=outcome_title(result), percent=percent(result.probability)
+    """The probability in words; a simulated model is called so."""
+    text = _("Probability {percent}: {outcome}").format(
+        percent=percent(result.probability), outcome=outcome_title(result)
     )
-    if result.horizon:
-        text = _("{text}, within {horizon}").format(text=text, horizon=result.horizon)
     return _("{text} (simulated model)").format(text=text) if result.simulated_model else text
 
 
@@ -57,6 +55,8 @@ def inputs_line(result: PrognosisResult) -> str:
             case=result.case_id, task=result.task_title, inputs=used
         )
     ]
+    if result.horizon:
+        lines.append(_("Horizon: {horizon}").format(horizon=result.horizon))
     if result.missing:
         titles = list(result.missing.values())
         named = ", ".join(titles[:_MANY])

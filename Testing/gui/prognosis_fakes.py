@@ -44,7 +44,16 @@ _SETTINGS = RadiomicsSettings(image_types=("original",), spacing_mm=(6.0, 6.0, 6
 def small_schema() -> ClinicalSchema:
     """Some variables of the shipped schema: every kind, several units, a relation."""
     whole = load_schema("chronic_liver_58")
-    wanted = ("age", "sex", "hbv", "weight", "alt", "albumin", "bilirubin_total", "bilirubin_direct")
+    wanted = (
+        "age",
+        "sex",
+        "hbv",
+        "weight",
+        "alt",
+        "albumin",
+        "bilirubin_total",
+        "bilirubin_direct",
+    )
     variables = tuple(v for v in whole.variables if v.name in wanted)
     relations = tuple(r for r in whole.relations if set(r.variables) <= set(wanted))
     return dataclasses.replace(whole, name="small", variables=variables, relations=relations)

@@ -135,7 +135,7 @@ def test_the_unit_is_a_choice(panel):
     [
         ("alt", "abc", "is no number"),
         ("alt", "4,1", "with a comma"),
-        ("age", "400", "is outside of 0 to 125"),
+        ("age", "4000", "is outside of 0 to 125"),
         ("alt", "20 furlongs", "a unit that it does not have"),
         ("alt", "<b>20</b>", "is no number"),
     ],
@@ -173,7 +173,7 @@ def test_flags_and_categories_are_choices(panel):
     assert stored(panel)["values"] == {"sex": ["female", ""]}
 
 
-def test_the_wheel_changes_no_value(panel, slicer_harness):
+def test_the_wheel_changes_no_value(panel):
     from PySide6.QtCore import QPoint, QPointF, Qt
     from PySide6.QtGui import QWheelEvent
 
@@ -182,9 +182,7 @@ def test_the_wheel_changes_no_value(panel, slicer_harness):
             QPointF(2, 2), QPointF(2, 2), QPoint(0, -120), QPoint(0, -120),
             Qt.NoButton, Qt.NoModifier, Qt.NoScrollPhase, False,
         )  # fmt: skip
-        slicer_harness.app._qt.sendEvent(box, event) if hasattr(
-            slicer_harness.app, "_qt"
-        ) else box.wheelEvent(event)
+        box.wheelEvent(event)
         assert box.currentIndex() == 0
 
 
@@ -241,7 +239,7 @@ def test_what_is_no_table_changes_nothing(panel, text):
     before = panel.parameters.clinical_input
     copy(text)
     panel.ui.clinicalPasteButton.click()
-    assert panel.parameters.clinical_input == before or text == "hello"
+    assert panel.parameters.clinical_input == before
     assert panel.ui.clinicalNoteLabel.text
 
 
@@ -328,9 +326,9 @@ def test_values_come_back_with_the_scene(panel, slicer_harness, tmp_path):
     scene, file = slicer.mrmlScene, tmp_path / "scene.mrml"
     scene.SetURL(str(file))
     assert scene.Commit()
-    scene.Clear(False)
+    panel.parameters.clinical_input = ""
     assert field(panel, "alt").value.text == ""
-    assert scene.Import() or scene.Connect()
+    assert scene.Connect()
     assert panel.parameters.clinical_input == before
     assert field(panel, "albumin").value.text == "4.1"
     assert field(panel, "albumin").unit.currentText == "g/dl"
@@ -339,7 +337,7 @@ def test_values_come_back_with_the_scene(panel, slicer_harness, tmp_path):
 
 
 def test_broken_values_of_a_scene_are_told(panel):
-    panel.parameters.clinical_input = "{"
+    panel.parameters.clinical_input = "{"  # as by another hand
     assert "cannot be read" in panel.ui.clinicalNoteLabel.text
     assert panel.ui.prognosisButton.enabled is False
     assert "cannot be read" in panel.ui.prognosisStatusLabel.text
