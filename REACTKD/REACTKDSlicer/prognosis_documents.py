@@ -18,12 +18,17 @@ _ATTRIBUTE = "REACTKD.inputs"
 
 @dataclass(frozen=True)
 class PrognosisInputs:
-    """Node ID by role (``ct``, ``segmentation``), the model, the role of every segment, and the
-    digest of the clinical values and text that were used; "" without any."""
+    """What a prognosis was made from.
+
+    ``nodes`` : node ID by role (``ct``, ``segmentation``); ``segments`` : the role of every one;
+    ``scheme`` of the regions, "" without images; ``clinical`` : digest of the values and text that
+    were used, "" without any.
+    """
 
     nodes: tuple[tuple[str, str], ...]
     model_sha256: str
     segments: tuple[tuple[str, str], ...]
+    scheme: str
     clinical: str
 
     def same_as(self, now: PrognosisInputs | None) -> bool:
@@ -31,8 +36,8 @@ class PrognosisInputs:
         edit of the segmentation, as voxels are."""
         return (
             now is not None
-            and (self.nodes, self.model_sha256, self.clinical)
-            == (now.nodes, now.model_sha256, now.clinical)
+            and (self.nodes, self.model_sha256, self.scheme, self.clinical)
+            == (now.nodes, now.model_sha256, now.scheme, now.clinical)
             and set(self.segments) <= set(now.segments)
         )
 
@@ -71,6 +76,7 @@ def keep_prognosis_inputs(document: Any, inputs: PrognosisInputs, parameters_id:
         "roles": [role for role, _ in inputs.nodes],
         "model_sha256": inputs.model_sha256,
         "segments": inputs.segments,
+        "scheme": inputs.scheme,
         "clinical": inputs.clinical,
     }
     document.SetAttribute(_ATTRIBUTE, json.dumps(kept))
@@ -87,5 +93,6 @@ def kept_prognosis_inputs(document: Any) -> PrognosisInputs | None:
         nodes=tuple((role, str(node.GetID()) if node is not None else "") for role, node in nodes),
         model_sha256=kept["model_sha256"],
         segments=tuple((segment_id, role) for segment_id, role in kept["segments"]),
+        scheme=kept["scheme"],
         clinical=kept["clinical"],
     )

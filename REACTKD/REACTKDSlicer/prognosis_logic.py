@@ -46,6 +46,7 @@ class PrognosisRequest:
     study: Study | None
     ct: Any | None
     device: str
+    scheme: str
     overlay_opacity: float
     inputs: PrognosisInputs
     parameters_id: str
@@ -194,6 +195,7 @@ def prognosis_inputs(
         nodes=tuple(sorted((role, str(node.GetID())) for role, node in nodes.items())),
         model_sha256=package.package_sha256,
         segments=segments,
+        scheme=parameters.region_scheme.value if nodes else "",
         clinical=_digest(record) if record is not None else "",
     )
 
@@ -245,6 +247,7 @@ def read_prognosis_request(parameters: ReactKDParameters, scene: Any) -> Prognos
         study=study,
         ct=parameters.ct if study is not None else None,
         device=parameters.device.value,
+        scheme=parameters.region_scheme.value,
         overlay_opacity=parameters.overlay_opacity,
         inputs=inputs,
         parameters_id=str(parameters.parameterNode.GetID()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from REACTKDLib.case_report_words import percent
+from REACTKDLib.prognosis import report_words as words
 from REACTKDLib.prognosis.types import CLINICAL, CT, RADIOMICS, PrognosisResult
 from REACTKDLib.types import RESEARCH_USE, Notice
 
@@ -28,21 +28,13 @@ class ContributionRow:
 
 def modality_title(name: str) -> str:
     """A modality for people."""
-    titles = {CT: _("CT"), CLINICAL: _("clinical values"), RADIOMICS: _("radiomics")}
+    titles = {CT: _("CT"), CLINICAL: _("Clinical data"), RADIOMICS: _("Radiomics")}
     return titles.get(name, name)
 
 
-def outcome_title(result: PrognosisResult) -> str:
-    """The outcome in words."""
-    titles = {info.name: info.title for info in result.classes}
-    return result.outcome_title or titles.get(result.outcome, result.outcome)
-
-
 def headline(result: PrognosisResult) -> str:
-    """The probability in words; a simulated model is called so."""
-    text = _("Probability {percent}: {outcome}").format(
-        percent=percent(result.probability), outcome=outcome_title(result)
-    )
+    """The probability in words, those of the library; a simulated model is called so."""
+    text = words.headline(result)
     return _("{text} (simulated model)").format(text=text) if result.simulated_model else text
 
 
@@ -78,7 +70,7 @@ def contribution_line(result: PrognosisResult) -> str:
     return _(
         "Positive contributions speak for “{outcome}” (log odds). Those of a kind of input sum to"
         " its row; all of them with {base:+.2f}, the answer to nothing, to {total:+.2f}."
-    ).format(outcome=outcome_title(result), base=result.base_logit, total=result.logit)
+    ).format(outcome=words.outcome(result), base=result.base_logit, total=result.logit)
 
 
 def contribution_rows(result: PrognosisResult) -> tuple[ContributionRow, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from REACTKDLib.case_report_words import percent
 from REACTKDLib.types import RESEARCH_USE
 
 from . import prognosis_text
@@ -50,7 +51,7 @@ class PrognosisView:
         result, ui = shown.result, self.ui
         ui.prognosisHeadlineLabel.text = prognosis_text.headline(result)
         ui.probabilityBar.value = round(1000 * result.probability)
-        ui.probabilityBar.format = prognosis_text.percent(result.probability)
+        ui.probabilityBar.format = percent(result.probability)
         ui.prognosisInputsLabel.text = prognosis_text.inputs_line(result)
         ui.prognosisNoticesLabel.text = "\n\n".join(prognosis_text.notice_lines(result))
         ui.prognosisNoticesLabel.visible = bool(result.notices)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from REACTKDLib.errors import ReactKDError
-from REACTKDLib.exchange import receive_case, send_case, send_study
+from REACTKDLib.exchange import receive_case, receive_prognosis, send_case, send_study
 from REACTKDLib.prognosis.types import PrognosisResult
 from REACTKDLib.types import CaseResult, WhatIf
-from REACTKDLib.worker import Job
+from REACTKDLib.worker import Job, PrognosisJob
 
 from .logic import Request
 from .prognosis_logic import PrognosisRequest
@@ -27,7 +27,7 @@ class Worker(Protocol):
     def busy(self) -> bool:
         """Whether a job is being done."""
 
-    def run(self, job: Job, listener: Listener) -> None:
+    def run(self, job: Job | PrognosisJob, listener: Listener) -> None:
         """Do a job; returns at once."""
 
     def cancel(self) -> None:
@@ -56,10 +56,11 @@ class FinishedRun:
 
 @dataclass(frozen=True, eq=False)
 class FinishedPrognosis:
-    """A prognosis with the request that it answers."""
+    """A prognosis with the request that it answers; ``files`` holds its arrays."""
 
     request: PrognosisRequest
     result: PrognosisResult
+    files: tempfile.TemporaryDirectory[str]
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Runs:
         self.worker: Worker = worker or WorkerProcess()
         self._waiting: dict[str, _Question] = {}
         self._latest: dict[str, int] = {}
+        self._radiomics: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def busy(self) -> bool:
@@ -183,15 +185,19 @@ class Runs:
         ------
         ReactKDError : the worker cannot be started.
         """
-        from .prognosis_files import prognosis_files, prognosis_job, receive_prognosis
-
-        files = prognosis_files(request)
+        files = tempfile.TemporaryDirectory(prefix="REACTKD-run-")
+        if request.study is not None:
+            _study_folder(files).mkdir()
+            send_study(request.study, _study_folder(files))
+        if self._radiomics is None:
+            # While the panel is there: other clinical values of a patient need no new radiomics.
+            self._radiomics = tempfile.TemporaryDirectory(prefix="REACTKD-radiomics-")
 
         def finish(output: Path) -> FinishedPrognosis:
-            assert files.name  # they are kept until their arrays are read
-            return FinishedPrognosis(request, receive_prognosis(output))
+            return FinishedPrognosis(request, receive_prognosis(output), files)
 
-        self._work(prognosis_job(request, files), files, finish, callbacks)
+        job = _prognosis_job(request, files, self._radiomics.name)
+        self._work(job, files, finish, callbacks)
 
     def adopt(self, request: Request, result: CaseResult) -> FinishedRun:
         """A run that another session finished, as if this one had."""
@@ -224,7 +230,7 @@ class Runs:
 
     def _work(
         self,
-        job: Job,
+        job: Job | PrognosisJob,
         files: tempfile.TemporaryDirectory[str],
         finish: Callable[[Path], Any],
         callbacks: Callbacks,
@@ -269,4 +275,23 @@ def _job(request: Request, files: tempfile.TemporaryDirectory[str]) -> Job:
         target=request.target or "",
         scheme=request.scheme,
         device=request.device,
+    )
+
+
+def _prognosis_job(
+    request: PrognosisRequest, files: tempfile.TemporaryDirectory[str], cache: str
+) -> PrognosisJob:
+    """The job of a prognosis; where its result goes is still open."""
+    record = request.record
+    return PrognosisJob(
+        package=str(request.package.path),
+        output="",
+        study=str(_study_folder(files)) if request.study is not None else "",
+        clinical=record is not None,
+        values=dict(record.values) if record is not None else {},
+        text=record.text if record is not None else "",
+        case_id=request.run,
+        device=request.device,
+        scheme=request.scheme,
+        cache=cache,
     )

@@ -19,7 +19,15 @@ from ..errors import InputError
 from ..region_csv import spreadsheet_text
 from ..types import Notice
 from .clinical_formats import MAX_LINE, broken, csv_cases, json_cases
-from .clinical_input import MAX_TEXT, Checked, Entry, check_entries, record_from_text, refusal
+from .clinical_input import (
+    MAX_TEXT,
+    Checked,
+    Entry,
+    check_entries,
+    checked_record,
+    record_from_text,
+    refusal,
+)
 from .schema import CASE, TEXT
 from .types import ClinicalRecord, ClinicalSchema
 
@@ -28,6 +36,7 @@ __all__ = [
     "clinical_csv",
     "file_cases",
     "file_content",
+    "clinical_entries",
     "read_clinical",
     "read_clinical_table",
     "read_pasted",
@@ -65,11 +74,31 @@ def read_clinical(
     InputError : not readable, not of its format, too large, no or several patients.
     ClinicalValueError : values that cannot be used, all of them.
     """
+    entries, text = clinical_entries(path, case=case)
+    return checked_record(schema, entries, text=text, from_image=from_image)
+
+
+def clinical_entries(
+    path: Path | str, *, case: str | None = None, among: str | None = None
+) -> tuple[list[Entry], str]:
+    """What a file says of one patient, unchecked: entries, and free text of a ``.txt``.
+
+    ``among`` is the ``case`` where the file has several patients; of a single one, it does not
+    count.
+
+    Raises
+    ------
+    InputError, ClinicalValueError : as :func:`read_clinical`, but for values.
+    """
     path = Path(path)
     content = file_content(path)
     if path.suffix.lower() == ".txt":
-        return record_from_text(content)
-    count, found = 0, []
+        return [], record_from_text(content).text
+    if among is not None and case is None:
+        several = sum(1 for _ in file_cases(content, path.suffix.lower(), path.name)) > 1
+        case = among if several else None
+    count = 0
+    found: list[Entry] = []
     for name, entries in file_cases(content, path.suffix.lower(), path.name):
         if case is None or name == case:
             count += 1
@@ -79,10 +108,7 @@ def read_clinical(
             f"{path.name} has {count} patients{f' called {case!r}' if case else ''}, not one.",
             "Give the file of one patient, or say which case.",
         )
-    checked = check_entries(schema, found, from_image=from_image)
-    if checked.refused:
-        raise refusal(checked.refused)
-    return checked.record
+    return found, ""
 
 
 def read_clinical_table(

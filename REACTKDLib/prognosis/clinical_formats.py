@@ -9,6 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ..errors import InputError
 from .clinical_input import MAX_NAMES, Entry
@@ -109,7 +110,7 @@ def _delimiter(content: str) -> str:
 # JSON ---------------------------------------------------------------------------------------------
 
 
-class _Pairs(list):  # type: ignore[type-arg]
+class _Pairs(list[tuple[str, Any]]):
     """The pairs of a JSON object, of which a key may come twice."""
 
 
@@ -146,7 +147,8 @@ def _is_value(pairs: _Pairs) -> bool:
 
 
 def _json_case(pairs: _Pairs) -> tuple[str, list[Entry]]:
-    case, entries = "", []
+    case = ""
+    entries: list[Entry] = []
     for key, value in pairs:
         if key == CASE and isinstance(value, str) and not case:
             case = value.strip()

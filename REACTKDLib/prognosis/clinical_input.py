@@ -26,7 +26,9 @@ __all__ = [
     "Checked",
     "check_entries",
     "check_record",
+    "checked_record",
     "find_entry",
+    "knows",
     "parse_value",
     "record_from_text",
     "written_text",
@@ -73,6 +75,22 @@ def check_record(
     ClinicalValueError : with all problems of the record.
     """
     entries = [(name, value, "") for name, value in raw.items()]
+    return checked_record(schema, entries, text=text, from_image=from_image)
+
+
+def checked_record(
+    schema: ClinicalSchema,
+    entries: Iterable[Entry],
+    *,
+    text: str = "",
+    from_image: Mapping[str, Any] | None = None,
+) -> ClinicalRecord:
+    """As :func:`check_record`, from names that may repeat.
+
+    Raises
+    ------
+    ClinicalValueError : with all problems of the record.
+    """
     checked = check_entries(schema, entries, text=text, from_image=from_image)
     if checked.refused:
         raise refusal(checked.refused)
@@ -157,6 +175,11 @@ def find_entry(schema: ClinicalSchema, name: str) -> tuple[Variable | None, str]
     """The variable of a heading such as ``albumin [g/dl]``, None for an unknown one, and the unit
     in it."""
     return _find(name_index(schema), name)
+
+
+def knows(schema: ClinicalSchema, name: str) -> bool:
+    """Whether :func:`check_record` finds a variable of that name; its unit may be in brackets."""
+    return name.strip().casefold() == TEXT or _find(name_index(schema), name)[0] is not None
 
 
 def _find(index: Mapping[str, Variable], name: str) -> tuple[Variable | None, str]:

@@ -8,6 +8,7 @@ unless the caller says so.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,7 +183,10 @@ class TextEncoder:
 
     def digest(self) -> str:
         """SHA-256 of weights and tokenizer, to name the encoder in provenance."""
-        digest = hashlib.sha256(self._tokenizer.backend_tokenizer.to_str().encode())
+        tokenizer = json.loads(self._tokenizer.backend_tokenizer.to_str())
+        # Both are those of the last call, not of the tokenizer.
+        tokenizer |= {"truncation": None, "padding": None}
+        digest = hashlib.sha256(json.dumps(tokenizer, sort_keys=True).encode())
         for name, tensor in sorted(self._network.state_dict().items()):
             if "pooler" not in name:
                 digest.update(name.encode() + str(tuple(tensor.shape)).encode())

@@ -25,6 +25,10 @@ from .radiomics_settings import RadiomicsSettings
 #: forget what is farther away (below 1e-9 of it).
 _REACH = 16
 
+#: A voxel of the mask midway between two of the CT's (often so, from 5 to 2 mm) takes the later one
+#: and not whichever rounding noise says: what is read there moves by this part of a voxel.
+_TIE_BREAK = 1e-6
+
 
 def region_of_interest(
     segmentation: Segmentation, ct: Geometry, settings: RadiomicsSettings
@@ -150,7 +154,7 @@ def _near(
 
 
 def _resample(array: np.ndarray, source: Geometry, grid: Geometry, how: str) -> np.ndarray:
-    """PyRadiomics resamples without the house's tie-break, so that masks agree voxel by voxel."""
+    """Values of ``array`` on ``grid``; ties of nearest neighbour as in PyRadiomics' tables."""
     import SimpleITK as sitk
 
     interpolators = {
@@ -161,7 +165,10 @@ def _resample(array: np.ndarray, source: Geometry, grid: Geometry, how: str) -> 
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize(grid.size)
     resampler.SetOutputSpacing(grid.spacing_mm)
-    resampler.SetOutputOrigin(grid.origin_lps)
+    origin = np.array(grid.origin_lps)
+    if how == "nearest":
+        origin += grid.direction_matrix @ (_TIE_BREAK * np.array(grid.spacing_mm))
+    resampler.SetOutputOrigin(origin.tolist())
     resampler.SetOutputDirection(grid.direction_lps)
     resampler.SetInterpolator(interpolators[how])
     # The last layer of padding may end beyond the CT: there it repeats the CT's last voxels.

@@ -183,10 +183,10 @@ class RadiomicsSettings:
     """
 
     bin_width: float = 25.0
-    spacing_mm: Vector | None = (3.0, 3.0, 3.0)
+    spacing_mm: Vector | None = (2.0, 2.0, 2.0)
     interpolation: str = "bspline"
     whole_hu: bool = True
-    padding: int = 5
+    padding: int = 8
     image_types: tuple[str, ...] = IMAGE_TYPES
     log_sigmas_mm: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 5.0)
     wavelet: str = "coif1"

@@ -12,8 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..geometry import Index
+
 #: The 13 directions (k, j, i) of the neighbours; the other 13 are their opposites.
-DIRECTIONS = tuple(step for step in itertools.product((-1, 0, 1), repeat=3) if step > (0, 0, 0))
+DIRECTIONS: tuple[Index, ...] = tuple(
+    (k, j, i) for k, j, i in itertools.product((-1, 0, 1), repeat=3) if (k, j, i) > (0, 0, 0)
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +129,7 @@ def runs(grey: GreyLevels) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def _share_lines(grey: GreyLevels, direction: tuple[int, int, int]) -> bool:
+def _share_lines(grey: GreyLevels, direction: Index) -> bool:
     """Whether any line along ``direction`` holds two voxels of the region."""
     place = np.stack(np.unravel_index(grey.places, grey.labels.shape), axis=1)
     step = np.array(direction)

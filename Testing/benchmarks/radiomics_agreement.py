@@ -66,7 +66,7 @@ def compare(folder: Path) -> Iterator[Compared]:
         label = sitk.ReadImage(str(folder / "data" / f"{image}_label.nrrd"))
         for suffix in CONFIGURATIONS:
             ours = _ours(ct, sitk.GetArrayFromImage(label) == 1, suffix)
-            for name, table in tables.items():
+            for table in tables.values():
                 for feature, values in table.items():
                     column, key = image + suffix, feature.removeprefix("original_")
                     if column in values and feature.startswith("original_"):

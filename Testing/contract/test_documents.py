@@ -12,6 +12,7 @@ from cmake_lists import REPOSITORY
 
 TROUBLESHOOTING = REPOSITORY / "docs" / "troubleshooting.md"
 PAGES = (
+    "docs/clinical_input.md",
     "docs/dicom_output.md",
     "docs/installing.md",
     "docs/radiologists.md",
@@ -22,7 +23,8 @@ MODULE = REPOSITORY / "REACTKD" / "REACTKDSlicer"
 #: Errors that a user may see, and what makes messages of them.
 ERRORS = {
     *("ReactKDError", "InputError", "ModelPackageError", "OutputError", "EnvironmentProblem"),
-    *("OptionError", "InstallationDeclined", "PackagesReplaced", "RestartNeeded"),
+    *("ClinicalValueError", "OptionError", "InstallationDeclined", "PackagesReplaced"),
+    "RestartNeeded",
     "_ask_for_restart",
 }
 #: Notice(code, severity, text).
@@ -37,6 +39,8 @@ UNKNOWN = {
     "REACTKDLib/dicom_input/dataset.py": 1,
     "REACTKDLib/read.py": 2,
     "REACTKDLib/dicom_input/segmentation.py": 1,
+    "REACTKDLib/prognosis/clinical_input.py": 1,
+    "REACTKDLib/prognosis/clinical_values.py": 1,
 }
 
 

@@ -25,8 +25,13 @@ FORBIDDEN = {
 FILES = [p for room in FORBIDDEN for p in sorted((REPOSITORY / room).rglob("*.py"))]
 
 #: Needed at Slicer's start-up and by ``reactkd info``, before anything heavy is installed.
-LIGHT = ("types", "errors", "geometry", "roles", "model_package", "resources")
+LIGHT = (
+    *("types", "errors", "geometry", "roles", "model_package", "resources"),
+    *("prognosis.types", "prognosis.schema", "prognosis.clinical_files"),
+    *("prognosis.clinical_arrays", "prognosis.clinical_text"),
+)
 HEAVY = {"torch", "monai", "SimpleITK", "scipy", "safetensors", "tqdm", "sklearn"}
+HEAVY |= {"transformers", "tokenizers"}
 
 
 def imported(source: str) -> Iterator[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from images import grid_around
+from phantoms import grid_around
 
 from REACTKDLib.errors import InputError, OptionError
 from REACTKDLib.geometry import image_from_array
@@ -17,15 +18,16 @@ from REACTKDLib.prognosis.clinical_input import check_record
 from REACTKDLib.prognosis.schema import load_schema
 from REACTKDLib.prognosis.types import PatientArrays, RadiomicsFeatures
 from REACTKDLib.types import Study
-from training.cohort import sample_case_parameters
+from training.cohort import sample_case_parameters, simulate_cohort_case
 from training.evaluation.discrimination import binary_auc
 from training.manifest_file import ManifestError
-from training.prognosis import features
+from training.prognosis import listed
 from training.prognosis.cohort import PrognosisCase, PrognosisCohort, modalities_of
 from training.prognosis.features import measure_radiomics, radiomics_of
 from training.prognosis.hcc_table import hcc_schema, not_in_unit, read_hcc_table
 from training.prognosis.listed import listed_cohort, simulated_cohort
 from training.prognosis.settings import ListedPatients, SimulatedPatients
+from training.prognosis.sight_check import sight
 from training.prognosis.simulated import (
     BASE,
     EFFECTS,
@@ -145,7 +147,7 @@ def test_every_problem_of_a_manifest_is_listed(tmp_path: Path) -> None:
     assert "the ct is missing" not in problems
 
 
-def test_images_and_radiomics_of_a_manifest(tmp_path: Path) -> None:
+def test_images_and_radiomics_of_a_manifest(tmp_path: Path, inline: None) -> None:
     import SimpleITK
 
     grid = grid_around((0.0, 0.0, 0.0), (24, 22, 12), (2.0, 2.0, 3.0), (0.0, 0.0, 0.0))
@@ -154,6 +156,7 @@ def test_images_and_radiomics_of_a_manifest(tmp_path: Path) -> None:
         hu = rng.normal(60, 20, grid.array_shape).astype(np.int16)
         mask = np.zeros(grid.array_shape, np.uint8)
         mask[3:9, 5:17, 6:18] = 1
+        hu[mask == 0] -= 160  # fat
         for name, array in (("ct", hu), ("mask", mask)):
             file = tmp_path / f"{patient}_{name}.nii.gz"
             SimpleITK.WriteImage(image_from_array(array, grid), str(file))
@@ -191,20 +194,30 @@ class Measured:
 
 
 def no_study() -> Study:
-    return Study({}, None, "generated")  # type: ignore[arg-type]
+    return None  # type: ignore[return-value]
 
 
-def test_radiomics_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Inline:
-        def __init__(self, *_: object) -> None: ...
-        def __enter__(self) -> Inline:
-            return self
+class Inline:
+    """A pool of processes without processes."""
 
-        def __exit__(self, *_: object) -> None: ...
-        def map(self, function, jobs):
-            return map(function, jobs)
+    def __init__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(features, "ProcessPoolExecutor", Inline)
+    def __enter__(self) -> Inline:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def map(self, function, jobs):
+        return map(function, jobs)
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("training.prognosis.features", "training.prepare"):
+        monkeypatch.setattr(f"{module}.ProcessPoolExecutor", Inline)
+
+
+def test_radiomics_are_measured_once(tmp_path: Path, inline: None) -> None:
     names, values = measure_radiomics({"P": no_study}, Measured(), ("liver",), tmp_path)
     assert names == ("a", "b", "c")
     np.testing.assert_array_equal(values["P"], [1, np.nan, 3])
@@ -246,14 +259,14 @@ def test_a_simulated_outcome_is_frozen() -> None:
     first = OUTCOMES[7]
     assert first.latents == pytest.approx(
         {
-            "function": 0.182459749,
+            "function": 1.560997523,
             "parenchyma": -1.636253235,
             "tumour": -0.013316006,
         },
         abs=1e-6,
     )
-    assert (first.label, len(first.record.values)) == (0, 53)
-    assert first.record.values["albumin"] == 33.36
+    assert (first.label, len(first.record.values)) == (0, 45)
+    assert first.record.values["albumin"] == 34.47
     again = simulate_outcome(7, 20260)
     assert (again.record, again.label) == (first.record, first.label)
     assert simulate_outcome(7, 20261).record != first.record
@@ -289,7 +302,7 @@ def test_simulated_records_pass_every_check_of_real_ones() -> None:
     for outcome in OUTCOMES[:120]:
         record = check_record(schema, outcome.record.values)
         assert dict(record.values) == dict(outcome.record.values)
-        assert not record.notices
+        assert {notice.code for notice in record.notices} <= {"unit_assumed"}
         np.testing.assert_array_equal(to_array(schema, record), to_array(schema, outcome.record))
 
 
@@ -348,14 +361,39 @@ def test_simulated_patients_without_images(tmp_path: Path) -> None:
     assert modalities_of(cohort.cases[0].arrays) == ("clinical",)
 
 
-def test_images_and_radiomics_are_those_of_the_frozen_cohort(tmp_path: Path) -> None:
-    settings = SimulatedPatients(
-        2, 20260, str(CONFIGS / "hcc_grade3.json"), "plain figures", ("liver",)
-    )
-    cohort = simulated_cohort(settings, tmp_path, tmp_path, workers=1)
-    volumes = [case.arrays.radiomics[0] for case in cohort.cases]  # type: ignore[index]
-    assert modalities_of(cohort.cases[1].arrays) == ("ct", "clinical", "radiomics")
-    for index, volume in enumerate(volumes):
-        # Less the lesions, which the radiomics leave out.
-        wanted = sample_case_parameters("internal", index, 20260).liver_volume_ml
-        assert 0.7 * wanted < volume < 1.05 * wanted
+def test_the_ct_is_that_of_the_frozen_cohort(
+    tmp_path: Path, inline: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters = sample_case_parameters("internal", 7, 20260)
+    whole = simulate_cohort_case(parameters, "internal", 7, 20260)
+    study = listed._simulate(7, 20260)
+    np.testing.assert_array_equal(study.ct.array, whole.ct.array)
+    assert set(study.volumes) == {"ct"}
+
+    image = SimpleNamespace(volumes={"ct": np.ones((2, 2, 2), np.float16)}, roi=np.ones((2, 2, 2)))
+    asked = []
+
+    def prepared(preparation, profile, indices, cache, workers):
+        asked.append((preparation.seed, preparation.spec.name, profile, indices))
+        return [image] * len(indices)
+
+    monkeypatch.setattr("training.prepare.prepare_simulated", prepared)
+    monkeypatch.setattr(listed, "_simulate", lambda index, seed: study)
+    spec = str(CONFIGS / "hcc_grade3.json")
+    settings = SimulatedPatients(6, 20260, spec, "plain figures", ("liver",))
+    cohort = simulated_cohort(settings, tmp_path, tmp_path)
+    assert asked == [(20260, "hcc-grade3-simulated", "internal", range(6))]
+    arrays = cohort.cases[1].arrays
+    assert modalities_of(arrays) == ("ct", "clinical", "radiomics")
+    assert arrays.ct is not None and arrays.ct.dtype == np.float32
+    assert arrays.radiomics is not None
+    # Less the lesions, which the radiomics leave out.
+    assert 0.7 < arrays.radiomics[0] / parameters.liver_volume_ml < 1.05
+
+
+def test_sight_finds_what_figures_hold_and_no_more() -> None:
+    rng = np.random.default_rng(0)
+    latent, figures = rng.normal(size=200), rng.normal(size=(200, 4))
+    assert sight(figures, latent) < 0.05
+    figures[:, 2] = 30 * (latent + rng.normal(size=200))  # half of its variance is noise
+    assert sight(figures, latent) == pytest.approx(0.5, abs=0.12)

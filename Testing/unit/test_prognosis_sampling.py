@@ -72,7 +72,7 @@ def test_a_batch_is_thinned_out():
     clinical, radiomics = batch.clinical.clone(), batch.radiomics.clone()
     clinical[:, 1], radiomics[0], radiomics[1, 1] = torch.nan, torch.nan, torch.nan
     batch = replace(batch, clinical=clinical, radiomics=radiomics)
-    spec = DropoutSpec(modality=0.4, variable=0.5, family=0.5, nothing=0.1)
+    spec = DropoutSpec(0.4, 0.5, 0.5, nothing=0.1, scarce=0.0)
     generator = torch.Generator().manual_seed(0)
     thinned = thin_out(batch, SPEC, spec, generator)
     again = thin_out(batch, SPEC, spec, torch.Generator().manual_seed(0))
@@ -92,12 +92,24 @@ def test_a_batch_is_thinned_out():
     assert 0.4 < share < 0.75
     assert not thinned.present[0, 2] and not thinned.present.all()
     assert (~thinned.present.any(dim=1)).sum() in range(1, 12)
-    whole = thin_out(batch, SPEC, DropoutSpec(0.0, 0.0, 0.0, 0.0))
+    whole = thin_out(batch, SPEC, DropoutSpec(0.0, 0.0, 0.0, 0.0, 0.0))
     assert torch.equal(whole.clinical.isnan(), clinical.isnan())
     assert whole.present.sum() == 3 * 40 - 1  # who has no radiomics at all
 
 
+def test_some_patients_keep_little():
+    batch = patients(600)
+    spec = DropoutSpec(variable=0.0, family=0.0, scarce=0.5)
+    thinned = thin_out(batch, SPEC, spec, torch.Generator().manual_seed(1))
+    counts = torch.bincount(thinned.clinical.isfinite().sum(dim=1), minlength=5) / 600
+    # Half keep all four. Of the others, at a uniform rate, a fifth each would keep 0..4; one stays.
+    assert counts.tolist() == pytest.approx([0, 0.2, 0.1, 0.1, 0.6], abs=0.05)
+    families = thinned.radiomics[:, [0, 4, 7]].isfinite().sum(dim=1)
+    counts = torch.bincount(families, minlength=4) / 600
+    assert counts.tolist() == pytest.approx([0, 0.25, 0.125, 0.625], abs=0.05)
+
+
 def test_a_modality_that_is_not_given_is_not_present():
     batch = replace(patients(4), ct=None, roi=None, text=None, text_mask=None, present=None)
-    thinned = thin_out(batch, SPEC, DropoutSpec(0.0, 0.0, 0.0, 0.0))
+    thinned = thin_out(batch, SPEC, DropoutSpec(0.0, 0.0, 0.0, 0.0, 0.0))
     assert thinned.present.tolist() == [[False, True, True]] * 4

@@ -206,7 +206,7 @@ def test_what_lies_far_from_the_region_changes_nothing():
 
 
 def test_resampling_keeps_place_and_volume():
-    k, j, i = np.indices(GRID.array_shape)
+    i = np.indices(GRID.array_shape)[2]
     ramp = Volume(10.0 * i + 100, GRID)
     settings = RadiomicsSettings(spacing_mm=(0.5, 0.5, 0.5), whole_hu=False)
     region = resampled_region(ramp, ball(), settings)
@@ -218,6 +218,17 @@ def test_resampling_keeps_place_and_volume():
     assert region.mask.sum() * 0.5**3 == pytest.approx(expected, rel=0.02)
     whole = resampled_region(ramp, ball(), dataclasses.replace(settings, whole_hu=True))
     assert np.array_equal(whole.image, np.trunc(region.image))
+
+
+def test_the_mask_does_not_depend_on_the_padding_where_voxels_tie():
+    grid = Geometry((12, 12, 12), (0.664062, 0.664062, 2.1), (-118.9, -48.5, -1.6))
+    mask = np.random.default_rng(5).random(grid.array_shape) < 0.5
+    masks = [
+        resampled_region(ct(grid), mask, RadiomicsSettings(padding=padding))
+        for padding in (0, 3, 8)
+    ]
+    for region in masks[1:]:
+        assert np.array_equal(region.mask[region.box], masks[0].mask[masks[0].box])
 
 
 def test_a_region_that_touches_the_border_and_one_slice():

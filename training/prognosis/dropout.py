@@ -21,20 +21,26 @@ from REACTKDLib.prognosis.types import MODALITIES
 class DropoutSpec:
     """Probabilities: of leaving out each modality, each clinical variable, each radiomics family
     of a patient; and, ``nothing``, of showing none of the modalities, from which the network learns
-    the answer it gives about a patient of whom nothing is known."""
+    the answer it gives about a patient of whom nothing is known.
+
+    ``scarce`` : share of patients whose variables and families go at a rate of their own, uniform
+    from 0 to 1. Explanations ask the network about a few parts alone, which it must have met.
+    """
 
     modality: float = 0.2
     variable: float = 0.1
     family: float = 0.1
     nothing: float = 0.02
+    scarce: float = 0.2
 
 
 def drop_modalities(
-    presence: Tensor, probability: float, generator: torch.Generator | None = None
+    presence: Tensor, probability: float | Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
     """bool (N, 3): each modality that is there is left out with ``probability``, one always stays.
 
     Where all would go, one of those there is drawn to stay. Nothing is added to ``presence``.
+    A probability (N, 1) is one for each patient.
 
     Raises
     ------
@@ -66,13 +72,15 @@ def thin_out(
     """
     clinical, radiomics = batch.clinical, batch.radiomics
     if clinical is not None and network.variables:
-        kept = drop_modalities(clinical.isfinite(), spec.variable, generator)
+        kept = drop_modalities(
+            clinical.isfinite(), _rates(batch, spec.variable, spec.scarce, generator), generator
+        )
         clinical = torch.where(kept, clinical, torch.nan)
     if radiomics is not None and network.families:
         counts = torch.tensor([f.features for f in network.families], device=radiomics.device)
         parts = radiomics.split(counts.tolist(), dim=1)
         there = torch.stack([part.isfinite().any(dim=1) for part in parts], dim=1)
-        kept = drop_modalities(there, spec.family, generator)
+        kept = drop_modalities(there, _rates(batch, spec.family, spec.scarce, generator), generator)
         features = kept.repeat_interleave(counts, dim=1)
         radiomics = torch.where(features, radiomics, torch.nan)
     presence = torch.stack([_has(batch, name) for name in MODALITIES], dim=1)
@@ -80,6 +88,17 @@ def thin_out(
     _check(spec.nothing)
     presence = presence & (_uniform(presence[:, :1], generator) >= spec.nothing)
     return replace(batch, clinical=clinical, radiomics=radiomics, present=presence)
+
+
+def _rates(
+    batch: PrognosisBatch, usual: float, scarce: float, generator: torch.Generator | None
+) -> Tensor:
+    """Probability (N, 1) of leaving out each part of a patient."""
+    _check(usual)
+    _check(scarce)
+    like = batch.shown(MODALITIES[0])[:, None]
+    own = _uniform(like, generator)
+    return torch.where(_uniform(like, generator) < scarce, own, usual)
 
 
 def _has(batch: PrognosisBatch, modality: str) -> Tensor:
@@ -110,6 +129,7 @@ def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.rand(like.shape, generator=generator).to(like.device)
 
 
-def _check(probability: float) -> None:
-    if not 0 <= probability <= 1:
+def _check(probability: float | Tensor) -> None:
+    rates = torch.as_tensor(probability)
+    if not bool(((rates >= 0) & (rates <= 1)).all()):
         raise InputError(f"{probability} is no probability.", "Give 0 to 1.")

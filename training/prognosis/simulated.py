@@ -51,6 +51,10 @@ SEES: Mapping[str, str] = {CT: "tumour", CLINICAL: "function", RADIOMICS: "paren
 BASE = -0.5
 EFFECTS: Mapping[str, float] = {"function": 1.4, "parenchyma": 1.4, "tumour": 1.4}
 
+#: Key of the random stream. Of five keys the one whose function is least correlated, by chance,
+#: with the other latents of the first 300 cases of seed 20260; fixed before methods were compared.
+_STREAM = 60
+
 #: Moments of the distributions that :func:`training.cohort.sample_case_parameters` draws from:
 #: Beta(1.3, 1.3), Beta(0.8, 2.5), a uniform, and a normal logarithm with the scatter of the axes.
 _CIRRHOSIS = (0.5, (1.3 * 1.3 / (2.6**2 * 3.6)) ** 0.5)
@@ -116,7 +120,7 @@ def simulate_outcome(index: int, seed: int, profile: str = "internal") -> Simula
     OptionError : as :func:`training.cohort.sample_case_parameters`.
     """
     parameters = sample_case_parameters(profile, index, seed)
-    rng = np.random.default_rng([seed, PROFILES.index(profile), index, 58])
+    rng = np.random.default_rng([seed, PROFILES.index(profile), index, _STREAM])
     latents = {"function": float(rng.normal()), **latents_of(parameters)}
     logit = BASE + sum(EFFECTS[name] * value for name, value in latents.items())
     label = int(rng.uniform() < expit(logit))

@@ -177,14 +177,8 @@ class ClinicalEncoder(nn.Module):
         if self.variables is not None and clinical is not None:
             parts.append(self.variables(clinical))
         if self.text is not None and text is not None and text_mask is not None:
-            parts.append(
-                TokenSet(
-                    zeroed(
-                        self.text(zeroed(text.to(self.text.weight.dtype), text_mask)), text_mask
-                    ),
-                    text_mask,
-                )
-            )
+            words = zeroed(text.to(self.text.weight.dtype), text_mask)
+            parts.append(TokenSet(zeroed(self.text(words), text_mask), text_mask))
         if not parts:
             return None
         tokens = torch.cat([part.tokens for part in parts], dim=1)
