@@ -34,6 +34,8 @@ from .types import ClinicalRecord, ClinicalSchema
 __all__ = [
     "ClinicalTable",
     "clinical_csv",
+    "file_cases",
+    "file_content",
     "clinical_entries",
     "read_clinical",
     "read_clinical_table",
@@ -89,15 +91,15 @@ def clinical_entries(
     InputError, ClinicalValueError : as :func:`read_clinical`, but for values.
     """
     path = Path(path)
-    content = _content(path)
+    content = file_content(path)
     if path.suffix.lower() == ".txt":
         return [], record_from_text(content).text
     if among is not None and case is None:
-        several = sum(1 for _ in _cases(content, path.suffix.lower(), path.name)) > 1
+        several = sum(1 for _ in file_cases(content, path.suffix.lower(), path.name)) > 1
         case = among if several else None
     count = 0
     found: list[Entry] = []
-    for name, entries in _cases(content, path.suffix.lower(), path.name):
+    for name, entries in file_cases(content, path.suffix.lower(), path.name):
         if case is None or name == case:
             count += 1
             found = found or entries
@@ -126,7 +128,7 @@ def read_clinical_table(
     records: dict[str, ClinicalRecord] = {}
     refused: dict[str, Mapping[str, str]] = {}
     for number, (case, entries) in enumerate(
-        _cases(_content(path), path.suffix.lower(), path.name), start=1
+        file_cases(file_content(path), path.suffix.lower(), path.name), start=1
     ):
         if not case or case in records:
             raise InputError(
@@ -191,8 +193,13 @@ def _with_notice(checked: Checked) -> ClinicalRecord:
     return ClinicalRecord(record.values, record.text, (*record.notices, notice))
 
 
-def _content(path: Path) -> str:
-    """The text of a file, no more than its format may have."""
+def file_content(path: Path) -> str:
+    """The text of a ``.csv``, ``.json`` or ``.txt`` file, no more than its format may have.
+
+    Raises
+    ------
+    InputError : another suffix, not readable, too large, not UTF-8.
+    """
     limit = MAX_BYTES.get(path.suffix.lower())
     if limit is None:
         raise InputError(
@@ -223,7 +230,13 @@ def _content(path: Path) -> str:
         ) from error
 
 
-def _cases(content: str, suffix: str, where: str) -> Iterator[tuple[str, list[Entry]]]:
+def file_cases(content: str, suffix: str, where: str) -> Iterator[tuple[str, list[Entry]]]:
+    """Case ("" for none) and entries of every patient of a table; ``where`` names it in errors.
+
+    Raises
+    ------
+    InputError : not of its format.
+    """
     if suffix == ".csv":
         yield from csv_cases(content, where)
     elif suffix == ".json":

@@ -27,9 +27,11 @@ __all__ = [
     "check_entries",
     "check_record",
     "checked_record",
+    "find_entry",
     "knows",
     "parse_value",
     "record_from_text",
+    "written_text",
 ]
 
 #: Names that one record may give, and characters of its free text.
@@ -169,6 +171,12 @@ def check_entries(
     return Checked(ClinicalRecord(values, free, tuple(_notices(kept, free))), refused)
 
 
+def find_entry(schema: ClinicalSchema, name: str) -> tuple[Variable | None, str]:
+    """The variable of a heading such as ``albumin [g/dl]``, None for an unknown one, and the unit
+    in it."""
+    return _find(name_index(schema), name)
+
+
 def knows(schema: ClinicalSchema, name: str) -> bool:
     """Whether :func:`check_record` finds a variable of that name; its unit may be in brackets."""
     return name.strip().casefold() == TEXT or _find(name_index(schema), name)[0] is not None
@@ -187,7 +195,7 @@ def _find(index: Mapping[str, Variable], name: str) -> tuple[Variable | None, st
 
 def _one(variable: Variable, given: list[tuple[Any, str]]) -> Parsed:
     """What is given for a variable; it may be given only once, empty cells apart."""
-    written = [_as_text(variable, value, unit) for value, unit in given]
+    written = [written_text(variable, value, unit) for value, unit in given]
     filled = [pair for pair in written if not is_missing(pair[0])]
     if len(filled) > 1:
         raise InputError(
@@ -198,8 +206,13 @@ def _one(variable: Variable, given: list[tuple[Any, str]]) -> Parsed:
     return parse_text(variable, *(filled or written)[0])
 
 
-def _as_text(variable: Variable, value: Any, unit: str) -> tuple[str, str]:
-    """Value and unit as text."""
+def written_text(variable: Variable, value: Any, unit: str) -> tuple[str, str]:
+    """Value and unit as text; ``value`` as :func:`check_record` takes it.
+
+    Raises
+    ------
+    InputError : not one value.
+    """
     if isinstance(value, Mapping) and "value" in value and set(value) <= {"value", "unit"}:
         inner = value.get("unit")
         if inner is not None and not isinstance(inner, str):
@@ -208,8 +221,8 @@ def _as_text(variable: Variable, value: Any, unit: str) -> tuple[str, str]:
                 'Write {"value": 4.1, "unit": "g/dl"}.',
             )
         if unit and inner:  # one from the name, one beside the value: the parser compares them
-            return f"{_as_text(variable, value['value'], '')[0]} {inner}", unit
-        return _as_text(variable, value["value"], inner or unit)
+            return f"{written_text(variable, value['value'], '')[0]} {inner}", unit
+        return written_text(variable, value["value"], inner or unit)
     if value is None:
         return "", unit
     if isinstance(value, bool):
