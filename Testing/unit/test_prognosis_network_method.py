@@ -274,14 +274,11 @@ def test_text_alone_is_read_as_a_language_model_gives_it(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(text_tokens, "encoded", encode)
     monkeypatch.setattr(text_tokens.TextReader, "width", 2)
-    patients = [
-        replace(
-            c,
-            label=int(n % 4 in (0, 2)),
-            arrays=replace(c.arrays, text=texts[n % 4] if n % 7 else ""),
-        )
-        for n, c in enumerate(cases(80))
-    ]
+    patients = []
+    for number, case in enumerate(cases(80)):
+        text = texts[number % 4] if number % 7 else ""
+        label = int(number % 4 in (0, 2))
+        patients.append(replace(case, label=label, arrays=replace(case.arrays, text=text)))
     own = {"inputs": ["clinical"], "text": {"name": "generated"}, "variables": False}
     fitted = method(**own).fit(patients[:48], patients[48:64], 0)
     known = [c for c in patients[64:] if c.arrays.text]

@@ -18,7 +18,7 @@ __all__ = ["TextReader", "encoded", "record_of"]
 
 
 def record_of(schema: ClinicalSchema, arrays: PatientArrays) -> ClinicalRecord:
-    """The record that arrays were made of (:func:`REACTKDLib.prognosis.clinical_arrays.to_array`)."""
+    """The record that arrays were made of: :mod:`REACTKDLib.prognosis.clinical_arrays` back."""
     values: dict[str, float | bool | str] = {}
     if arrays.clinical is not None:
         for variable, value in zip(schema.variables, arrays.clinical.tolist(), strict=True):
