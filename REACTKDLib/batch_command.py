@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .batch.run import Counts
     from .batch.task import Outcome
     from .model_package import ModelPackage
+    from .prognosis.package import PrognosisPackage
 
 #: The batch is complete, and some cases failed.
 SOME_FAILED = 7
@@ -83,7 +84,7 @@ def memory_size(text: str | None) -> int | None:
 
 def run_batch_command(
     options: argparse.Namespace,
-    package: ModelPackage,
+    package: ModelPackage | PrognosisPackage,
     roles: Mapping[str, tuple[str, ...]],
     log: Any,
 ) -> int:

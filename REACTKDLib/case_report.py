@@ -52,20 +52,26 @@ def case_report_html(
     """
     skin: Skin = DocumentSkin() if simple else BrowserSkin()
     parts = (
-        skin.box("use", f"<strong>{_text(RESEARCH_USE)}</strong>"),
+        skin.box("use", f"<strong>{html_text(RESEARCH_USE)}</strong>"),
         _simulated(case, skin),
         _heading(case, titles),
         _answer(case, skin),
         _regions(case, skin),
-        _pictures(pictures, skin),
+        pictures_part(pictures, skin),
         _provenance(case, titles, skin),
     )
-    body = skin.page("".join(parts), _text(footer_text(case)))
+    title = f"{case.case_id}: {case.task_title}"
+    return page_of(skin, title, "".join(parts), footer_text(case))
+
+
+def page_of(skin: Skin, title: str, body: str, footer: str) -> str:
+    """The HTML document of a report: ``title`` and ``footer`` are text, ``body`` is HTML."""
+    page = skin.page(body, html_text(footer))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(f'{case.case_id}: {case.task_title}')}</title>\n"
-        f"<style>{skin.style}</style></head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{html_text(title)}</title>\n"
+        f"<style>{skin.style}</style></head>\n<body>\n{page}\n</body>\n</html>\n"
     )
 
 
@@ -101,7 +107,7 @@ def footer_text(case: CaseResult) -> str:
     return f"{RESEARCH_USE}{simulated} REACTKD {__version__}, case {case.case_id}"
 
 
-def _text(text: str) -> str:
+def html_text(text: str) -> str:
     """Any text as HTML; signs that no file may hold become a replacement sign."""
     allowed = (c if unicodedata.category(c) not in ("Cc", "Cs") else "\ufffd" for c in text)
     return escape("".join(allowed))
@@ -111,16 +117,16 @@ def _text(text: str) -> str:
 Column = tuple[str, str, int]
 
 
-def _table(
+def table(
     skin: Skin, columns: Iterable[Column], rows: Iterable[str], kind: str, caption: str
 ) -> str:
     """A table of ready rows under its columns."""
     head = "".join(
-        f'<th scope="col"{_class(name)}{skin.width(percent)}>{_text(title)}</th>'
+        f'<th scope="col"{_class(name)}{skin.width(percent)}>{html_text(title)}</th>'
         for title, name, percent in columns
     )
     return (
-        f'<table class="{kind}"{skin.table}>\n<caption>{_text(caption)}</caption>\n'
+        f'<table class="{kind}"{skin.table}>\n<caption>{html_text(caption)}</caption>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody></table>\n"
     )
 
@@ -129,7 +135,7 @@ def _class(name: str) -> str:
     return f' class="{name}"' if name else ""
 
 
-def _row(name: str, cells: Iterable[tuple[str, str]], width: str = "") -> str:
+def row(name: str, cells: Iterable[tuple[str, str]], width: str = "") -> str:
     """A row: its name as HTML, then cells (HTML, class)."""
     rest = "".join(f"<td{_class(kind)}>{cell}</td>" for cell, kind in cells)
     return f'<tr><th scope="row" class="name"{width}>{name}</th>{rest}</tr>\n'
@@ -140,14 +146,14 @@ def _simulated(case: CaseResult, skin: Skin) -> str:
     if not warning:
         return ""
     heading = "\N{WARNING SIGN}\N{VARIATION SELECTOR-15} Warning: model of simulated images."
-    return skin.box("simulated", f"<strong>{heading}</strong> {_text(warning)}")
+    return skin.box("simulated", f"<strong>{heading}</strong> {html_text(warning)}")
 
 
 def _heading(case: CaseResult, titles: Mapping[str, str]) -> str:
     used = ", ".join(titles.get(name, name) for name in case.modalities)
     return (
-        f"<h1>{_text(case.task_title)}</h1>\n"
-        f"<p>Case <strong>{_text(case.case_id)}</strong>, from {_text(used)}</p>\n"
+        f"<h1>{html_text(case.task_title)}</h1>\n"
+        f"<p>Case <strong>{html_text(case.case_id)}</strong>, from {html_text(used)}</p>\n"
     )
 
 
@@ -157,24 +163,25 @@ def _answer(case: CaseResult, skin: Skin) -> str:
     for info in words.likely_first(case):
         share = case.probabilities[info.name]
         chosen = info is case.predicted and not case.abstains
-        cells = [(_text(words.percent(share)), "number"), (skin.bar(share, chosen), "")]
-        rows.append(_row(_text(info.title), cells))
+        cells = [(html_text(words.percent(share)), "number"), (skin.bar(share, chosen), "")]
+        rows.append(row(html_text(info.title), cells))
     columns = (("Class", "", 30), ("Probability", "number", 15), ("", "", 55))
-    bars = _table(skin, columns, rows, "bars", "Calibrated probability of each class")
+    bars = table(skin, columns, rows, "bars", "Calibrated probability of each class")
     notices = (
-        skin.box(n.severity, f"<strong>{_SEVERITIES[n.severity]}:</strong> {_text(n.text)}")
+        skin.box(n.severity, f"<strong>{SEVERITIES[n.severity]}:</strong> {html_text(n.text)}")
         for n in words.other_notices(case)
     )
     return (
-        f'<h2>Answer</h2>\n<p class="headline">{_text(words.headline(case))}</p>\n'
-        f"<p>{_text(words.set_sentence(case))}</p>\n{bars}{''.join(notices)}"
+        f'<h2>Answer</h2>\n<p class="headline">{html_text(words.headline(case))}</p>\n'
+        f"<p>{html_text(words.set_sentence(case))}</p>\n{bars}{''.join(notices)}"
     )
 
 
-_SEVERITIES = {"warning": "Warning", "info": "Note"}
+SEVERITIES = {"warning": "Warning", "info": "Note"}
 
 
-def _pictures(pictures: Mapping[str, bytes], skin: Skin) -> str:
+def pictures_part(pictures: Mapping[str, bytes], skin: Skin) -> str:
+    """Pictures under their heading; nothing without any."""
     if not pictures:
         return ""
     drawn = []
@@ -182,32 +189,39 @@ def _pictures(pictures: Mapping[str, bytes], skin: Skin) -> str:
         if not png.startswith(_PNG_START):
             raise InputError(f"The picture {caption!r} is no PNG.", "Give PNG files.")
         data = base64.b64encode(png).decode("ascii")
-        alternative = _text(f"Picture: {caption}")
-        drawn.append((f"data:image/png;base64,{data}", alternative, _text(caption)))
+        alternative = html_text(f"Picture: {caption}")
+        drawn.append((f"data:image/png;base64,{data}", alternative, html_text(caption)))
     return f'<h2 class="pictures">Pictures</h2>\n{skin.gallery(drawn)}'
 
 
 def _regions(case: CaseResult, skin: Skin) -> str:
+    title = html_text(case.class_title(case.target))
+    return (
+        f"<h2>What speaks for “{title}”</h2>\n<p>{html_text(words.share_meaning(case))}</p>\n"
+        f"{region_table(case, skin)}"
+    )
+
+
+def region_table(case: CaseResult, skin: Skin) -> str:
+    """The regions with their shares, and whether these add up."""
     colors = region_colors(case.regions)
     swatches = [skin.swatch(_hex(colors[region.id])) for region, _ in case.ranked] + [""]
     kinds = ("", "", *("number",) * (len(words.COLUMNS) - 2))
     widths = (38, 13, 9, 8, 11, 9, 12)
     rows = (
-        _row(swatch + _text(cells[0]), zip(map(_text, cells[1:]), kinds[1:], strict=True))
+        row(swatch + html_text(cells[0]), zip(map(html_text, cells[1:]), kinds[1:], strict=True))
         for swatch, cells in zip(swatches, words.region_cells(case), strict=True)
     )
-    table = _table(
+    regions = table(
         skin,
         zip(words.COLUMNS, kinds, widths, strict=True),
         rows,
         "regions",
         "Regions, the largest share first; colours as in the segmentation of regions",
     )
-    title = _text(case.class_title(case.target))
     return (
-        f"<h2>What speaks for “{title}”</h2>\n<p>{_text(words.share_meaning(case))}</p>\n"
-        f'<div class="wide" role="region" aria-label="Table of regions" tabindex="0">\n{table}'
-        f'</div>\n<p class="note">{_text(words.sum_sentence(case))}</p>\n'
+        '<div class="wide" role="region" aria-label="Table of regions" tabindex="0">\n'
+        f'{regions}</div>\n<p class="note">{html_text(words.sum_sentence(case))}</p>\n'
     )
 
 
@@ -218,7 +232,7 @@ def _hex(color: Sequence[float]) -> str:
 def _provenance(case: CaseResult, titles: Mapping[str, str], skin: Skin) -> str:
     """How the answer was made."""
     rows = (
-        _row(_text(heading), [(_text(text) + _checksum(sha256), "")], skin.width(22))
+        row(html_text(heading), [(html_text(text) + _checksum(sha256), "")], skin.width(22))
         for heading, text, sha256 in words.provenance_lines(case, titles)
     )
     return (
@@ -228,4 +242,4 @@ def _provenance(case: CaseResult, titles: Mapping[str, str], skin: Skin) -> str:
 
 
 def _checksum(sha256: str) -> str:
-    return f' <span class="sha">SHA-256 {_text(sha256)}</span>' if sha256 else ""
+    return f' <span class="sha">SHA-256 {html_text(sha256)}</span>' if sha256 else ""

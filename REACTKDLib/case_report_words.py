@@ -133,23 +133,35 @@ def sum_sentence(case: CaseResult) -> str:
 def provenance_lines(case: CaseResult, titles: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """What the answer was made with, as far as it is known: heading, text, SHA-256 or nothing."""
     known: Mapping[str, Any] = case.provenance
-    model, options = known.get("model", {}), known.get("options", {})
-    inputs = (
+    explained = "as chosen" if known.get("options", {}).get("target") else "the most probable"
+    options = f"region scheme {case.scheme}, class explained: {explained}"
+    return made_lines(known, input_lines(known, titles), options)
+
+
+def input_lines(known: Mapping[str, Any], titles: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """The inputs of a provenance: heading, name without its folders, SHA-256."""
+    return [
         (f"Input: {titles.get(e['role'], e['role'])}", _shown_name(e["path"]), e["sha256"])
         for e in known.get("inputs", ())
-    )
+    ]
+
+
+def made_lines(
+    known: Mapping[str, Any], inputs: list[tuple[str, str, str]], options: str
+) -> list[tuple[str, str, str]]:
+    """What a provenance tells: heading, text, SHA-256 or nothing."""
+    model = known.get("model", {})
     segments = (
         f"{s['name']} (label {s['label']}, {s['role'] or 'not used'})"
         for s in known.get("segments", ())
     )
-    explained = "as chosen" if options.get("target") else "the most probable"
     time = known.get("time_utc", "").replace("T", " ").replace("+00:00", " UTC")
     software = {"REACTKD": known.get("reactkd_version", ""), **known.get("libraries", {})}
     lines = [
         ("Model", _words(model.get("name"), model.get("version")), model.get("weights_sha256", "")),
         *inputs,
         ("Segments", ", ".join(segments), ""),
-        ("Options", f"region scheme {case.scheme}, class explained: {explained}", ""),
+        ("Options", options, ""),
         ("Run", _words(time, "on", known.get("device")) if time else "", ""),
         ("Software", ", ".join(_words(*item) for item in software.items() if item[1]), ""),
     ]
@@ -162,5 +174,7 @@ def _words(*parts: str | None) -> str:
 
 def _shown_name(path: str) -> str:
     """The name of a file without its folders, which may name the patient."""
+    if not path:
+        return "entered values"
     name = PureWindowsPath(path).name  # splits at both kinds of slash
     return name if name.lower().endswith(_IMAGE_SUFFIXES) else "folder of images"

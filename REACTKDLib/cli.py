@@ -1,5 +1,5 @@
-"""The command line: ``reactkd predict | batch | series | info | demo | scene | report | dicom |
-push | export``.
+"""The command line: ``reactkd predict | prognosis | batch | series | info | demo | scene | report |
+dicom | push | export``.
 
 Exit codes: 0 done; 1 unexpected error; 2 wrong option; 3 unusable input; 4 unusable model package;
 5 output exists, cannot be written or was not stored by a PACS; 6 a library, device or download is
@@ -18,9 +18,10 @@ from . import __version__
 from .batch_command import add_batch_options, run_batch_command
 from .cli_dicom import add_deidentify_options, add_dicom_commands, chosen_pseudonyms
 from .cli_log import JsonLog, Log, TerminalLog
-from .cli_model import add_model_commands, package_of
+from .cli_model import add_model_commands, any_package_of, package_of, role_segments
+from .cli_prognosis import add_prognosis_command, rules_of
 from .cli_scene import add_scene_commands, draw, need_scene_libraries
-from .errors import OptionError, ReactKDError
+from .errors import ClinicalValueError, OptionError, ReactKDError
 from .model_package import ModelPackage
 from .types import RESEARCH_USE, CaseResult
 
@@ -33,6 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log = JsonLog() if options.log_json else TerminalLog()
     try:
         return options.run(options, log) or 0
+    except ClinicalValueError as error:
+        log.error(
+            type(error).__name__, error.message, error.advice, error.exit_code, fields=error.fields
+        )
+        return error.exit_code
     except ReactKDError as error:
         log.error(type(error).__name__, error.message, error.advice, error.exit_code)
         return error.exit_code
@@ -112,6 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_deidentify_options(predict)
 
+    add_prognosis_command(commands, common)
+
     series = commands.add_parser(
         "series", parents=[common], help="list the series of a DICOM folder and which is read"
     )
@@ -146,28 +154,15 @@ def _add_series_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _roles(options: argparse.Namespace, package: ModelPackage) -> dict[str, tuple[str, ...]]:
-    """The segments that ``--role`` names, by role."""
-    roles: dict[str, tuple[str, ...]] = {}
-    known = [rule.name for rule in package.role_rules]
-    for text in options.role:
-        role, separator, segment = text.partition("=")
-        if not separator or role not in known:
-            raise OptionError(
-                f"--role {text!r} is not ROLE=SEGMENT.", f"Roles of this model: {', '.join(known)}."
-            )
-        roles[role] = (*roles.get(role, ()), segment)
-    return roles
-
-
 def _batch(options: argparse.Namespace, log: Log) -> int:
-    package = package_of(options.model)
-    return run_batch_command(options, package, _roles(options, package), log)
+    package = any_package_of(options.model)
+    rules = package.role_rules if isinstance(package, ModelPackage) else rules_of(package.metadata)
+    return run_batch_command(options, package, role_segments(options.role, rules), log)
 
 
 def _predict(options: argparse.Namespace, log: Log) -> None:
     package = package_of(options.model)
-    roles = _roles(options, package)
+    roles = role_segments(options.role, package.role_rules)
     # Imported late, so that `reactkd info` and a wrong option need neither SimpleITK nor torch.
     from .dicom_input.pet import parse_pet_values
     from .pipeline import RunOptions, run_files

@@ -38,8 +38,8 @@ class TerminalLog:
         """Tell something; ``fields`` are for programs."""
         print(text, flush=True)
 
-    def error(self, kind: str, message: str, advice: str, exit_code: int) -> None:
-        """Tell what stopped the command."""
+    def error(self, kind: str, message: str, advice: str, exit_code: int, **fields: Any) -> None:
+        """Tell what stopped the command; ``fields`` are for programs."""
         self._close()
         print(f"reactkd: {message}\n{advice}".rstrip(), file=sys.stderr)
 
@@ -55,9 +55,16 @@ class JsonLog:
         """As :class:`TerminalLog`."""
         self._print(event="message", text=text, **fields)
 
-    def error(self, kind: str, message: str, advice: str, exit_code: int) -> None:
+    def error(self, kind: str, message: str, advice: str, exit_code: int, **fields: Any) -> None:
         """As :class:`TerminalLog`."""
-        self._print(event="error", error=kind, message=message, advice=advice, exit_code=exit_code)
+        self._print(
+            event="error",
+            error=kind,
+            message=message,
+            advice=advice,
+            exit_code=exit_code,
+            **fields,
+        )
 
     def event(self, **fields: Any) -> None:
         """Something else, for programs."""

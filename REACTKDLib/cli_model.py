@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .cli_log import Log
+from .errors import OptionError
 from .model_package import (
     ModalitySetStatistics,
     ModelPackage,
     load_package,
     shipped_packages,
 )
+from .package_files import PROGNOSIS, is_package, package_kind
+from .prognosis.package import (
+    PrognosisPackage,
+    load_prognosis_package,
+    shipped_prognosis_packages,
+)
+from .prognosis.titles import TITLES
+from .roles import RoleRule
 
 
 def add_model_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -44,8 +54,41 @@ def package_of(model: str | None) -> ModelPackage:
     return load_package(model)
 
 
+def any_package_of(model: str | None) -> ModelPackage | PrognosisPackage:
+    """As :func:`package_of`, of either kind."""
+    folder = None if model is None else Path(model)
+    if folder is not None and not folder.exists():
+        shipped = {path.name: path for path in shipped_prognosis_packages()}
+        folder = shipped.get(str(model), folder)
+    if folder is not None and is_package(folder) and package_kind(folder) == PROGNOSIS:
+        return load_prognosis_package(folder)
+    return package_of(model)
+
+
+def role_segments(texts: Sequence[str], rules: Sequence[RoleRule]) -> dict[str, tuple[str, ...]]:
+    """The segments that ``--role`` names, by role.
+
+    Raises
+    ------
+    OptionError : not of that form, or no role of the model.
+    """
+    roles: dict[str, tuple[str, ...]] = {}
+    known = [rule.name for rule in rules]
+    for text in texts:
+        role, separator, segment = text.partition("=")
+        if not separator or role not in known:
+            raise OptionError(
+                f"--role {text!r} is not ROLE=SEGMENT.", f"Roles of this model: {', '.join(known)}."
+            )
+        roles[role] = (*roles.get(role, ()), segment)
+    return roles
+
+
 def _info(options: argparse.Namespace, log: Log) -> None:
-    package = package_of(options.model)
+    package = any_package_of(options.model)
+    if isinstance(package, PrognosisPackage):
+        _prognosis_info(package, log)
+        return
     lines = [
         f"{package.name} {package.version}: {package.title}",
         package.intended_use,
@@ -54,6 +97,40 @@ def _info(options: argparse.Namespace, log: Log) -> None:
         "modalities: "
         + ", ".join(f"{m.name}{' (required)' * m.required}" for m in package.modalities),
         *(f"calibration of {key}: {_calibration(s)}" for key, s in package.statistics.items()),
+        f"weights SHA-256: {package.weights_sha256}",
+        f"folder: {package.path}",
+        "",
+        package.card,
+    ]
+    log.say("\n".join(lines), name=package.name, version=package.version, path=str(package.path))
+
+
+def _prognosis_info(package: PrognosisPackage, log: Log) -> None:
+    metadata, image = package.metadata, package.metadata.image
+    schema, settings = metadata.clinical_schema, metadata.radiomics
+    required = {name: f"{name}{' (required)' * (name in metadata.required)}" for name in TITLES}
+    horizon = f", {metadata.horizon}" if metadata.horizon else ""
+    lines = [
+        f"{metadata.name} {metadata.version}: {metadata.title} (prognosis)",
+        metadata.intended_use,
+        f"task: {metadata.task}",
+        f"outcome: {metadata.outcome_title} ({metadata.outcome}{horizon})",
+        f"modalities: {', '.join(required[name] for name in metadata.network.modalities)}",
+    ]
+    if image is not None:
+        rules = image.role_rules
+        lines.append("roles: " + ", ".join(f"{r.name}{' (required)' * r.required}" for r in rules))
+    if schema is not None:
+        lines.append(f"clinical variables ({schema.name}): {', '.join(schema.names)}")
+    if metadata.text is not None:
+        lines.append(f"language model: {metadata.text.name}")
+    if settings is not None:
+        kept = len(metadata.scaling.radiomics.kept) if metadata.scaling.radiomics else 0
+        lines.append(f"radiomics: {kept} features of {', '.join(settings.image_types)}")
+    lines += [
+        f"calibration: temperature {metadata.calibration.temperature:.2f}, intercept"
+        f" {metadata.calibration.intercept:+.2f}",
+        f"trained on {metadata.training.patients} patients{' (simulated)' * metadata.simulated}",
         f"weights SHA-256: {package.weights_sha256}",
         f"folder: {package.path}",
         "",

@@ -94,8 +94,20 @@ def _report(options: argparse.Namespace, log: Log) -> None:
             "Give a name that ends in .html; a browser prints it as PDF.",
         )
     from .case_report import pictures_of_scene, write_case_report
+    from .prognosis.result import is_prognosis, read_prognosis
     from .report import read_result
 
+    if is_prognosis(options.result):
+        from .prognosis.report_page import write_prognosis_report
+
+        write_prognosis_report(
+            options.output,
+            read_prognosis(options.result),
+            pictures_of_scene(options.result / SCENE),
+            overwrite=options.overwrite,
+        )
+        log.say(f"Report: {options.output}", output=str(options.output))
+        return
     case = read_result(options.result)
     write_case_report(
         options.output,

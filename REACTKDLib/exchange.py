@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from .geometry import Geometry
+from .prognosis.result import prognosis_document, prognosis_from_documents
+from .prognosis.types import PrognosisResult
 from .report import graph_document, result_document
 from .result_records import case_from_documents
 from .typed_json import build
@@ -27,7 +29,7 @@ from .types import (
     Volume,
 )
 
-_STUDY, _CASE = "study.json", "case.json"
+_STUDY, _CASE, _PROGNOSIS = "study.json", "case.json", "prognosis.json"
 
 
 def send_study(study: Study, folder: Path) -> None:
@@ -89,6 +91,25 @@ def receive_case(folder: Path) -> CaseResult:
         _receive(document["attention"], folder),
         _receive(document["region_labels"], folder),
     )
+
+
+def send_prognosis(result: PrognosisResult, folder: Path) -> None:
+    """Write a prognosis into an empty folder, its CT's case beside it."""
+    document = {
+        "result": prognosis_document(result),
+        "provenance": dict(result.provenance),
+        "ct": result.ct_case is not None,
+    }
+    (folder / _PROGNOSIS).write_text(json.dumps(document), encoding="utf-8")
+    if result.ct_case is not None:
+        send_case(result.ct_case, folder)
+
+
+def receive_prognosis(folder: Path) -> PrognosisResult:
+    """Read what :func:`send_prognosis` wrote; the arrays stay on the disk until they are used."""
+    document = json.loads((folder / _PROGNOSIS).read_text(encoding="utf-8"))
+    case = receive_case(folder) if document["ct"] else None
+    return prognosis_from_documents(document["result"], document["provenance"], case)
 
 
 def _send(volume: Volume, folder: Path, stem: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """A process that stays alive and runs one case after another, so that only the first one waits for
 libraries and weights.
 
-``main`` reads one JSON object a line from standard input (a :class:`Job` with its ``id``) and
+``main`` reads one JSON object a line from standard input (a :class:`Job`, or a
+:class:`PrognosisJob`, with its ``id``) and
 answers on standard output, one object a line: first ``{"event": "ready", "pid": ...}``, then of
 each job ``progress`` (``stage``, ``done``), and ``done`` or ``error`` (``error``, the class,
 ``message``, ``advice``). Whatever else the process prints goes to standard error: a log of stages,
@@ -18,7 +19,8 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ from .errors import ReactKDError
 from .typed_json import build
 
 if TYPE_CHECKING:
+    from .prognosis.types import PrognosisResult
     from .types import CaseResult
 
 
@@ -52,9 +55,35 @@ class Job:
     seed: int = 0
 
 
-def job_line(number: int, job: Job) -> str:
+@dataclass(frozen=True)
+class PrognosisJob:
+    """One prognosis. ``package`` is the folder of a model package of prognosis, ``output`` an empty
+    folder for :func:`~.exchange.send_prognosis`, ``study`` as of :class:`Job`, "" for none.
+
+    ``clinical`` : whether there is a record; its ``values`` were checked with the package's schema
+    (:class:`~.prognosis.types.ClinicalRecord`), as was ``text``. ``device`` as of :class:`Job`;
+    ``scheme`` and ``cache`` ("" for none) as in ``PrognosisOptions``.
+    """
+
+    package: str
+    output: str
+    study: str = ""
+    clinical: bool = False
+    values: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+    case_id: str = ""
+    device: str = "auto"
+    scheme: str = "anatomical"
+    cache: str = ""
+
+
+def job_line(number: int, job: Job | PrognosisJob) -> str:
     """The line that asks for a job; the answers carry ``number`` as ``id``."""
-    return json.dumps({"id": number, "job": asdict(job)}) + "\n"
+    kind = "prognosis" if isinstance(job, PrognosisJob) else "job"
+    fields = (
+        {**vars(job), "values": dict(job.values)} if isinstance(job, PrognosisJob) else asdict(job)
+    )
+    return json.dumps({"id": number, kind: fields}) + "\n"
 
 
 def main() -> None:
@@ -88,8 +117,12 @@ def _answer(request: dict[str, Any], answers: IO[str]) -> None:
 
     try:
         progress("starting", 0.0)
-        case = _run(build(Job, request["job"], "job"), progress)
-        model = case.provenance["model"]
+        case: CaseResult | PrognosisResult
+        if "prognosis" in request:
+            case = _run_prognosis(build(PrognosisJob, request["prognosis"], "job"), progress)
+        else:
+            case = _run(build(Job, request["job"], "job"), progress)
+        model: Any = case.provenance["model"]
         log(f"done by {model['name']} {model['version']} on {case.provenance['device']}")
     except ReactKDError as error:
         log(f"ended by {type(error).__name__}")
@@ -139,6 +172,30 @@ def _run(job: Job, progress: Any) -> CaseResult:
         case = replace(case, notices=(*case.notices, cuda_failed(problem)))
     send_case(case, Path(job.output))
     return case
+
+
+def _run_prognosis(job: PrognosisJob, progress: Any) -> PrognosisResult:
+    from .backends import cuda_problem
+    from .exchange import receive_study, send_prognosis
+    from .infer import cuda_failed
+    from .prognosis.package import load_prognosis_package
+    from .prognosis.pipeline import PrognosisOptions, run_prognosis
+    from .prognosis.types import ClinicalRecord
+
+    package = load_prognosis_package(Path(job.package))
+    study = receive_study(Path(job.study)) if job.study else None
+    record = ClinicalRecord(job.values, job.text) if job.clinical else None
+    problem = cuda_problem() if job.device == "cuda" else ""
+    options = PrognosisOptions(
+        device="cpu" if problem else job.device,
+        scheme=job.scheme,
+        cache=Path(job.cache) if job.cache else None,
+    )
+    result = run_prognosis(study, record, package, options, progress, job.case_id or None)
+    if problem:
+        result = replace(result, notices=(*result.notices, cuda_failed(problem)))
+    send_prognosis(result, Path(job.output))
+    return result
 
 
 def _tell(answers: IO[str], **message: Any) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 if TYPE_CHECKING:
     from REACTKDLib.model_package import ModelPackage
+    from REACTKDLib.prognosis.package import PrognosisPackage
+    from REACTKDLib.prognosis.types import PrognosisResult
     from REACTKDLib.types import CaseResult, Study
 
 
@@ -54,6 +56,24 @@ def phantom_case(ct_study: Study, random_package: ModelPackage) -> CaseResult:
     from REACTKDLib.pipeline import run_case
 
     return run_case(ct_study, random_package)
+
+
+@pytest.fixture(scope="session")
+def random_prognosis(tmp_path_factory: pytest.TempPathFactory, ct_study: Study) -> PrognosisPackage:
+    """A model of prognosis: CT, five clinical variables, radiomics; random weights."""
+    from random_prognosis import write_random_prognosis
+
+    return write_random_prognosis(tmp_path_factory.mktemp("packages") / "prognosis", ct_study)
+
+
+@pytest.fixture(scope="session")
+def phantom_prognosis(ct_study: Study, random_prognosis: PrognosisPackage) -> PrognosisResult:
+    """The phantom's prognosis with all modalities."""
+    from random_prognosis import RECORD
+
+    from REACTKDLib.prognosis.pipeline import run_prognosis
+
+    return run_prognosis(ct_study, RECORD, random_prognosis)
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ class DisplayView:
     def __init__(self, ui: Any) -> None:
         self.ui = ui
         self._nodes: CaseNodes | None = None
+        self._prognosis: Any | None = None
         ui.opacitySlider.connect("valueChanged(double)", self._set_opacity)
         ui.thresholdSlider.connect("valueChanged(double)", self._set_threshold)
         ui.graphCheckBox.connect("toggled(bool)", self._set_graph)
@@ -38,14 +39,22 @@ class DisplayView:
         self._set_graph(self.ui.graphCheckBox.checked)
         self._set_edges(self.ui.edgeSlider.value)
 
+    def follow(self, attention: Any | None) -> None:
+        """Show the attention of a prognosis as the widgets say; None where there is none."""
+        if attention is self._prognosis:
+            return
+        self._prognosis = attention
+        if attention is not None:
+            self._set_opacity(self.ui.opacitySlider.value)
+            self._set_threshold(self.ui.thresholdSlider.value)
+
     def clear(self) -> None:
         """There is no result."""
         self._nodes = None
 
     def _set_opacity(self, opacity: float) -> None:
-        if self._nodes is None:
-            return
-        run = {node.GetID() for node in overlays(self._nodes)}
+        shown = overlays(self._nodes) if self._nodes is not None else []
+        run = {node.GetID() for node in (*shown, self._prognosis) if in_scene(node)}
         scene = slicer.mrmlScene
         for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
             composite = scene.GetNthNodeByClass(n, "vtkMRMLSliceCompositeNode")
@@ -53,14 +62,12 @@ class DisplayView:
                 composite.SetForegroundOpacity(opacity)
 
     def _set_threshold(self, part: float) -> None:
-        if self._nodes is None:
-            return
-        displays = list(_displays(*overlays(self._nodes)))
-        if displays:
-            # One scale for all: overlays of the same run are to be compared.
-            top = displays[0].GetWindowLevelMax()
+        shown = overlays(self._nodes) if self._nodes is not None else []
+        for nodes in (shown, [self._prognosis]):
+            displays = list(_displays(*nodes))
             for display in displays:
-                display.SetLowerThreshold(part * top)
+                # One scale for all: overlays of the same run are to be compared.
+                display.SetLowerThreshold(part * displays[0].GetWindowLevelMax())
 
     def _set_graph(self, visible: bool) -> None:
         if self._nodes is None:

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from slicer.i18n import tr as _
 
 from REACTKDLib.errors import InputError
 from REACTKDLib.model_package import ModelPackage, load_package, shipped_packages
+from REACTKDLib.roles import RoleRule
 from REACTKDLib.types import CaseResult, Segment, Study
 
 from .context import SceneContext
@@ -117,8 +118,16 @@ def _empty_segments(
     return tuple(names)
 
 
+class HasRoles(Protocol):
+    """What says which segments a model wants: a package, or a part of one."""
+
+    @property
+    def role_rules(self) -> tuple[RoleRule, ...]:
+        """The roles."""
+
+
 def segments_used(
-    segmentation: Any, package: ModelPackage, chosen: Mapping[str, str] = MappingProxyType({})
+    segmentation: Any, package: HasRoles, chosen: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[Segment, ...]:
     """The segments of a segmentation node that play a role for the model; ``chosen`` as in
     ``study_nodes.roles_of``.

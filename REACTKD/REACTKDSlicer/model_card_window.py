@@ -9,6 +9,7 @@ import qt
 from slicer.i18n import tr as _
 
 from REACTKDLib.model_package import ModelPackage
+from REACTKDLib.prognosis.package import PrognosisPackage
 
 _WIDTH, _HEIGHT = 620, 700
 
@@ -22,7 +23,9 @@ class ModelCardWindow:
     package : the chosen package, None where none can be used.
     """
 
-    def __init__(self, button: Any, package: Callable[[], ModelPackage | None]) -> None:
+    def __init__(
+        self, button: Any, package: Callable[[], ModelPackage | PrognosisPackage | None]
+    ) -> None:
         self._package = package
         self.browser = qt.QTextBrowser()
         self.browser.setOpenExternalLinks(True)

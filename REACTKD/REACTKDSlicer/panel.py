@@ -29,6 +29,7 @@ from .model_card_window import ModelCardWindow
 from .options_view import OptionsView, fill_combo_box
 from .parameter_sets import new_parameter_node, parameter_nodes
 from .parameters import ReactKDParameters
+from .prognosis_panel import PrognosisPanel
 from .region_nodes import show_outline_only
 from .result_panel import ResultPanel
 from .runs import Callbacks, FinishedRun, Runs
@@ -71,6 +72,9 @@ class Panel(VTKObservationMixin):
         self._updating = False
         self._entered = False
         self.results = ResultPanel(ui, self.runs, self._read_again, self._say)
+        self.prognosis = PrognosisPanel(
+            ui, self.runs, lambda: self.ensure(), self.update, self._show_log
+        )
         self._segments = SegmentsTable(ui.segmentsTable, self._on_role_chosen)
         self.model_card = ModelCardWindow(ui.modelCardButton, lambda: self.options.package)
         self._clock = qt.QTimer()
@@ -108,6 +112,7 @@ class Panel(VTKObservationMixin):
     def cleanup(self) -> None:
         """Forget scene and parameters, end the worker; called before the module is unloaded."""
         self.cancel()
+        self.prognosis.close()
         self.runs.close()
         self.model_card.close()
         self.exit()
@@ -130,9 +135,12 @@ class Panel(VTKObservationMixin):
         self.ui.segmentsTable.visible = self.ui.segmentsLabel.visible = segmentation is not None
         self.ui.totalSegmentatorButton.visible = _has_module("totalsegmentator")
         running = self._request is not None
-        self.ui.inputsGroup.enabled = self.ui.optionsGroup.enabled = not running
+        self.prognosis.update(parameters, running)
+        self.results.display_prognosis(self.prognosis.attention)
+        free = not running and not self.prognosis.running
+        self.ui.inputsGroup.enabled = self.ui.optionsGroup.enabled = free
         # The run and its result belong to these parameters.
-        self.ui.parametersComboBox.enabled = self.ui.newParametersButton.enabled = not running
+        self.ui.parametersComboBox.enabled = self.ui.newParametersButton.enabled = free
         self.ui.applyButton.text = _("Cancel") if running else _("Apply")
         self.ui.progressBar.visible = running
         if running:
@@ -140,6 +148,8 @@ class Panel(VTKObservationMixin):
             self._show_stage()
             return
         ready, reason = validation(parameters, package) if parameters else (False, "")
+        if ready and self.prognosis.running:
+            ready, reason = False, _("A prognosis is being computed; Apply waits for its end.")
         self.ui.applyButton.enabled = ready
         self._say(self.options.problem or reason)
         if parameters is not None:
@@ -149,7 +159,7 @@ class Panel(VTKObservationMixin):
         """Begin a run with the current parameters; when it fails, the panel says why."""
         parameters = self.parameters
         assert parameters is not None, "Apply is enabled only while parameters are shown"
-        if self._request is not None:
+        if self._request is not None or self.prognosis.running:
             self._say(_("A run is under way; cancel it first."))
             return
         if self.runs.busy:
@@ -222,7 +232,8 @@ class Panel(VTKObservationMixin):
             slicer.util.errorDisplay(str(error))
 
     def _restore_result(self) -> None:
-        """Show the result that the scene has of the chosen CT with these parameters."""
+        """Show the results that the scene has of the chosen CT with these parameters."""
+        self.prognosis.restore()
         if self._request is not None or self.parameters is None:
             return
         context, parameters = context_from_slicer_application(), self.parameters
@@ -324,6 +335,7 @@ class Panel(VTKObservationMixin):
         if not self._updating and self.parameters is not None and index >= 0:
             self._chosen_id = self.ui.parametersComboBox.itemData(index)
             self.results.clear()
+            self.prognosis.view.clear()
             self._disconnect_parameters()
             self._connect_parameters()
 
@@ -347,8 +359,10 @@ class Panel(VTKObservationMixin):
 
     def _on_scene_start_close(self, caller: Any, event: str) -> None:
         self.cancel()
+        self.prognosis.cancel()
         self._disconnect_parameters()
         self.results.clear()
+        self.prognosis.view.clear()
 
     def _on_scene_replaced(self, caller: Any, event: str) -> None:
         if self._entered:
@@ -364,6 +378,7 @@ class Panel(VTKObservationMixin):
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _on_node_removed(self, caller: Any, event: str, node: Any) -> None:
         self.results.removed(node)
+        self.prognosis.removed(node)
         if self._request is not None and node is self._request.ct:
             self.runs.cancel()
             self._end(_("Cancelled: the CT was removed from the scene."))

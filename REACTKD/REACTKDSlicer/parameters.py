@@ -52,7 +52,10 @@ class ReactKDParameters:
     before the panel has chosen the default. ``segment_roles`` holds the roles that the user chose,
     as JSON (see :meth:`chosen_roles`). ``overlay_opacity`` and ``overlay_threshold`` are
     those of the attention, the threshold as a part of its maximum; edges less alike than
-    ``edge_similarity`` are hidden.
+    ``edge_similarity`` are hidden. Of the prognosis: ``prognosis_package`` as ``model_package``,
+    but empty for the first that is shipped; ``clinical_input`` holds what is written of the
+    patient, as JSON (see ``REACTKDLib.prognosis.clinical_entries.Entries``);
+    ``prognosis_images`` : whether CT and segmentation are used.
     """
 
     ct: vtkMRMLScalarVolumeNode
@@ -68,6 +71,9 @@ class ReactKDParameters:
     overlay_threshold: Annotated[float, WithinRange(0.0, 1.0)] = 0.2
     graph_visible: bool = True
     edge_similarity: Annotated[float, WithinRange(0.0, 1.0)] = 0.0
+    prognosis_package: str
+    clinical_input: str
+    prognosis_images: bool = True
 
     if TYPE_CHECKING:  # what the decorator adds, as far as it is used
         parameterNode: Any

@@ -100,6 +100,11 @@ class ResultPanel:
         for group in self._groups:
             group.visible = False
 
+    def display_prognosis(self, attention: Any | None) -> None:
+        """Let opacity and threshold act on the attention of a prognosis too; None for none."""
+        self.display.follow(attention)
+        self.ui.displayGroup.visible = self.shown is not None or attention is not None
+
     def compare_inputs(self, inputs: Inputs | None) -> None:
         """Say so where a run would be made from other inputs than what is shown; what-ifs of it
         are not offered then."""

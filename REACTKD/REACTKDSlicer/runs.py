@@ -7,14 +7,16 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from REACTKDLib.errors import ReactKDError
-from REACTKDLib.exchange import receive_case, send_case, send_study
+from REACTKDLib.exchange import receive_case, receive_prognosis, send_case, send_study
+from REACTKDLib.prognosis.types import PrognosisResult
 from REACTKDLib.types import CaseResult, WhatIf
-from REACTKDLib.worker import Job
+from REACTKDLib.worker import Job, PrognosisJob
 
 from .logic import Request
+from .prognosis_logic import PrognosisRequest
 from .worker_process import Listener, WorkerProcess
 
 
@@ -25,7 +27,7 @@ class Worker(Protocol):
     def busy(self) -> bool:
         """Whether a job is being done."""
 
-    def run(self, job: Job, listener: Listener) -> None:
+    def run(self, job: Job | PrognosisJob, listener: Listener) -> None:
         """Do a job; returns at once."""
 
     def cancel(self) -> None:
@@ -52,16 +54,26 @@ class FinishedRun:
     result_folder: Path
 
 
+@dataclass(frozen=True, eq=False)
+class FinishedPrognosis:
+    """A prognosis with the request that it answers; ``files`` holds its arrays."""
+
+    request: PrognosisRequest
+    result: PrognosisResult
+    files: tempfile.TemporaryDirectory[str]
+
+
 @dataclass(frozen=True)
 class Callbacks:
     """Whom a run tells what becomes of it.
 
-    ``progress`` gets the stage and the part done, 0..1. Just one of ``done`` and ``failed`` is
-    called, once; neither after the run was cancelled.
+    ``progress`` gets the stage and the part done, 0..1. Just one of ``done``, which gets a
+    :class:`FinishedRun` or :class:`FinishedPrognosis`, and ``failed`` is called, once; neither
+    after the run was cancelled.
     """
 
     progress: Callable[[str, float], None]
-    done: Callable[[FinishedRun], None]
+    done: Callable[[Any], None]
     failed: Callable[[ReactKDError], None]
 
 
@@ -85,6 +97,7 @@ class Runs:
         self.worker: Worker = worker or WorkerProcess()
         self._waiting: dict[str, _Question] = {}
         self._latest: dict[str, int] = {}
+        self._radiomics: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def busy(self) -> bool:
@@ -165,6 +178,27 @@ class Runs:
         request = dataclasses.replace(run.request, target=target)
         self._run(_job(request, run.files), request, run.files, callbacks)
 
+    def prognose(self, request: PrognosisRequest, callbacks: Callbacks) -> None:
+        """Compute a prognosis; returns as soon as what it needs is written for the worker.
+
+        Raises
+        ------
+        ReactKDError : the worker cannot be started.
+        """
+        files = tempfile.TemporaryDirectory(prefix="REACTKD-run-")
+        if request.study is not None:
+            _study_folder(files).mkdir()
+            send_study(request.study, _study_folder(files))
+        if self._radiomics is None:
+            # While the panel is there: other clinical values of a patient need no new radiomics.
+            self._radiomics = tempfile.TemporaryDirectory(prefix="REACTKD-radiomics-")
+
+        def finish(output: Path) -> FinishedPrognosis:
+            return FinishedPrognosis(request, receive_prognosis(output), files)
+
+        job = _prognosis_job(request, files, self._radiomics.name)
+        self._work(job, files, finish, callbacks)
+
     def adopt(self, request: Request, result: CaseResult) -> FinishedRun:
         """A run that another session finished, as if this one had."""
         files = _files_of(request)
@@ -189,11 +223,24 @@ class Runs:
         files: tempfile.TemporaryDirectory[str],
         callbacks: Callbacks,
     ) -> None:
+        def finish(output: Path) -> FinishedRun:
+            return FinishedRun(request, receive_case(output), files, output)
+
+        self._work(job, files, finish, callbacks)
+
+    def _work(
+        self,
+        job: Job | PrognosisJob,
+        files: tempfile.TemporaryDirectory[str],
+        finish: Callable[[Path], Any],
+        callbacks: Callbacks,
+    ) -> None:
+        """Do a job; ``finish`` makes what the callbacks get from the folder of its result."""
         output = Path(tempfile.mkdtemp(prefix="result-", dir=files.name))
 
         def done() -> None:
             try:
-                callbacks.done(FinishedRun(request, receive_case(output), files, output))
+                callbacks.done(finish(output))
             finally:
                 self._next()
 
@@ -228,4 +275,23 @@ def _job(request: Request, files: tempfile.TemporaryDirectory[str]) -> Job:
         target=request.target or "",
         scheme=request.scheme,
         device=request.device,
+    )
+
+
+def _prognosis_job(
+    request: PrognosisRequest, files: tempfile.TemporaryDirectory[str], cache: str
+) -> PrognosisJob:
+    """The job of a prognosis; where its result goes is still open."""
+    record = request.record
+    return PrognosisJob(
+        package=str(request.package.path),
+        output="",
+        study=str(_study_folder(files)) if request.study is not None else "",
+        clinical=record is not None,
+        values=dict(record.values) if record is not None else {},
+        text=record.text if record is not None else "",
+        case_id=request.run,
+        device=request.device,
+        scheme=request.scheme,
+        cache=cache,
     )

@@ -52,12 +52,12 @@ def stored_case(context: SceneContext, run: str) -> tuple[CaseResult, CaseNodes]
     ------
     InputError : nodes of the run are missing or were altered.
     """
-    nodes = _by_role(context, run)
+    nodes = by_role(context, run)
     try:
         document = json.loads(nodes[ROLE].GetText())
         ct = nodes[ROLE].GetNodeReference(CT_REFERENCE)
         attention = volume_from_node(nodes["attention"], nodes["attention"])
-        labels = _region_labels(
+        labels = region_labels(
             nodes["regions"], document["result"]["regions"], attention, nodes["attention"]
         )
         case = case_from_documents(
@@ -89,11 +89,12 @@ def stored_case(context: SceneContext, run: str) -> tuple[CaseResult, CaseNodes]
     return case, shown
 
 
-def _by_role(context: SceneContext, run: str) -> dict[str, Any]:
+def by_role(context: SceneContext, run: str) -> dict[str, Any]:
+    """The nodes of a run by their role."""
     return {node.GetAttribute(ROLE_ATTRIBUTE): node for node in nodes_of(context, run)}
 
 
-def _region_labels(node: Any, regions: list[dict[str, Any]], like: Volume, frame: Any) -> Volume:
+def region_labels(node: Any, regions: list[dict[str, Any]], like: Volume, frame: Any) -> Volume:
     """The labels of the regions on the grid of ``like``, the CT's.
 
     A segmentation that was saved may come back with other label values and a smaller extent, on the

@@ -57,7 +57,7 @@ def add_summary(context: SceneContext, case: CaseResult, run: str) -> Any:
 
 
 #: Slicer's table file has no escape for these, and a name with one would not survive saving.
-_TABLE_FILE_SIGNS = str.maketrans({'"': "'", "\t": " ", "\r": " ", "\n": " "})
+TABLE_FILE_SIGNS = str.maketrans({'"': "'", "\t": " ", "\r": " ", "\n": " "})
 
 
 def _columns() -> tuple[tuple[str, str | None, str], ...]:
@@ -85,7 +85,7 @@ def add_region_table(context: SceneContext, case: CaseResult, run: str) -> Any:
 
     rows: list[tuple[str | float | None, ...]] = [
         (
-            region.name.translate(_TABLE_FILE_SIGNS),
+            region.name.translate(TABLE_FILE_SIGNS),
             region.kind,
             region.volume_ml,
             region.mean_hu,

@@ -24,7 +24,7 @@ from slicer.i18n import tr as _
 import REACTKDLib
 from REACTKDLib import errors
 from REACTKDLib.errors import EnvironmentProblem, ReactKDError
-from REACTKDLib.worker import Job, job_line
+from REACTKDLib.worker import Job, PrognosisJob, job_line
 
 #: How often the answers are looked at, ms.
 _POLL_MS = 50
@@ -75,7 +75,7 @@ class WorkerProcess:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
-    def run(self, job: Job, listener: Listener) -> None:
+    def run(self, job: Job | PrognosisJob, listener: Listener) -> None:
         """Do a job; returns at once. The process must not be busy.
 
         Raises

@@ -1,15 +1,15 @@
 """The rows of a manifest, one after another: CSV, JSON or JSON Lines.
 
 Columns: ``case``, ``ct``, ``segmentation``, and optionally ``pet_fdg``, ``pet_acetate`` and
-``series``. Nothing here looks at the files that a row names. A manifest is read line by line, so
-that its length does not matter.
+``series``; :class:`Form` has others. Nothing here looks at the files that a row names. A manifest
+is read line by line, so that its length does not matter.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -26,11 +26,41 @@ MAX_ROW = 1 << 20
 _CHUNK = 1 << 16
 
 
+#: Column of a clinical file, and what columns of single clinical values begin with.
+CLINICAL, VALUE = "clinical", "clinical:"
+
+
+@dataclass(frozen=True)
+class Form:
+    """Which columns a manifest may have.
+
+    ``variable`` : whether a model knows a clinical variable of that name, for columns
+    ``clinical:NAME``; None where there are no such columns, and none called ``clinical``. With it a
+    case needs no image, but something.
+    """
+
+    required: tuple[str, ...] = REQUIRED
+    optional: tuple[str, ...] = (*TRACERS, "series")
+    variable: Callable[[str], bool] | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns but ``clinical:NAME``."""
+        return (*self.required, *self.optional)
+
+    def knows(self, column: str) -> bool:
+        """Whether there may be such a column."""
+        if self.variable is not None and column.startswith(VALUE):
+            return self.variable(column.removeprefix(VALUE))
+        return column in self.columns
+
+
 @dataclass(frozen=True)
 class Row:
     """One case as the manifest has it: paths as written, relative to the manifest's folder.
 
     ``number`` counts rows from 1 (the header is none). ``problems`` says why it cannot be used.
+    ``values`` : clinical variable -> value as written.
     """
 
     number: int
@@ -40,9 +70,15 @@ class Row:
     pet: Mapping[str, str] = field(default_factory=dict)
     series: str = ""
     problems: tuple[str, ...] = ()
+    clinical: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)
 
 
-def manifest_rows(path: Path) -> Iterator[Row]:
+#: Of results of REACT-KD.
+IMAGES = Form()
+
+
+def manifest_rows(path: Path, form: Form = IMAGES) -> Iterator[Row]:
     """The rows of a manifest, by its suffix ``.csv``, ``.json`` or ``.jsonl``.
 
     Raises
@@ -61,7 +97,7 @@ def manifest_rows(path: Path) -> Iterator[Row]:
     count = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            for row in reader(stream, path):
+            for row in reader(stream, path, form):
                 count = row.number
                 yield row
     except OSError as error:
@@ -88,11 +124,11 @@ def _broken(path: Path, why: str) -> InputError:
     return InputError(f"The manifest {path} is broken: {why}.", "Write it again.")
 
 
-def _csv_rows(stream: IO[str], path: Path) -> Iterator[Row]:
+def _csv_rows(stream: IO[str], path: Path, form: Form) -> Iterator[Row]:
     reader = csv.reader(_lines(stream, path), strict=True)
     try:
         header = [cell.strip() for cell in next(reader, [])]
-        _check_columns(path, header)
+        _check_columns(path, header, form)
         number = 0
         for cells in reader:
             if not any(cell.strip() for cell in cells):
@@ -103,15 +139,19 @@ def _csv_rows(stream: IO[str], path: Path) -> Iterator[Row]:
         raise _broken(path, f"line {reader.line_num}: {error}") from error
 
 
-def _check_columns(path: Path, header: Sequence[str]) -> None:
+def _check_columns(path: Path, header: Sequence[str], form: Form) -> None:
     """Raises InputError with everything that is wrong with the columns."""
-    problems = [f"there is no column {name!r}" for name in REQUIRED if name not in header]
-    problems += [f"the column {name!r} is unknown" for name in header if name not in COLUMNS]
-    problems += [f"the column {n!r} comes twice" for n in COLUMNS if header.count(n) > 1]
+    problems = [f"there is no column {name!r}" for name in form.required if name not in header]
+    problems += [f"the column {name!r} is unknown" for name in header if not form.knows(name)]
+    problems += [
+        f"the column {n!r} comes twice" for n in dict.fromkeys(header) if header.count(n) > 1
+    ]
     if problems:
+        columns = (*form.columns, *([f"{VALUE}NAME"] if form.variable is not None else []))
+        needed = "the first three are" if form.required == REQUIRED else f"{form.required[0]} is"
         raise InputError(
             f"The manifest {path} cannot be used: {'; '.join(problems)}.",
-            f"Columns, separated by commas: {', '.join(COLUMNS)}; the first three are needed.",
+            f"Columns, separated by commas: {', '.join(columns)}; {needed} needed.",
         )
 
 
@@ -129,10 +169,12 @@ def _csv_row(number: int, header: Sequence[str], cells: Sequence[str]) -> Row:
         pet={tracer: values[tracer] for tracer in TRACERS if values.get(tracer)},
         series=values.get("series", ""),
         problems=tuple(problems),
+        clinical=values.get(CLINICAL, ""),
+        values={n.removeprefix(VALUE): v for n, v in values.items() if v and n.startswith(VALUE)},
     )
 
 
-def _json_lines(stream: IO[str], path: Path) -> Iterator[Row]:
+def _json_lines(stream: IO[str], path: Path, form: Form) -> Iterator[Row]:
     number = 0
     for line_number, line in enumerate(_lines(stream, path), start=1):
         if not line.strip():
@@ -142,7 +184,7 @@ def _json_lines(stream: IO[str], path: Path) -> Iterator[Row]:
             document = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise _broken(path, f"line {line_number}: {error}") from error
-        yield _json_row(number, document)
+        yield _json_row(number, document, form)
 
 
 class _Text:
@@ -190,7 +232,7 @@ class _Text:
                 return value
 
 
-def _json_rows(stream: IO[str], path: Path) -> Iterator[Row]:
+def _json_rows(stream: IO[str], path: Path, form: Form) -> Iterator[Row]:
     """The objects of one array, decoded one at a time."""
     text, number = _Text(stream), 0
     if text.mark() != "[":
@@ -207,18 +249,27 @@ def _json_rows(stream: IO[str], path: Path) -> Iterator[Row]:
             document = text.value()
         except (ValueError, RecursionError) as error:
             raise _broken(path, f"object {number}: {error}") from error
-        yield _json_row(number, document)
+        yield _json_row(number, document, form)
     text.skip()
     if text.mark():
         raise _broken(path, "something follows the array")
 
 
-def _json_row(number: int, document: Any) -> Row:
+def _json_row(number: int, document: Any, form: Form) -> Row:
     if not isinstance(document, dict):
         return Row(number, "", problems=(f"it is {type(document).__name__}, not an object",))
-    problems = [f"the field {name!r} is unknown" for name in document if name not in COLUMNS]
-    values: dict[str, str] = {}
-    for name in COLUMNS:
+    problems = [f"the field {name!r} is unknown" for name in document if not form.knows(name)]
+    values: dict[str, str] = dict.fromkeys(COLUMNS, "")
+    clinical: dict[str, str] = {}
+    for name in document:
+        if form.variable is not None and name.startswith(VALUE):
+            text = _value_text(document[name])
+            if text is None:
+                what = type(document[name]).__name__
+                problems.append(f"the field {name!r} is {what}, not one value")
+            elif text:
+                clinical[name.removeprefix(VALUE)] = text
+    for name in form.columns:
         value = document.get(name)
         if name == "segmentation" and isinstance(value, list):
             continue
@@ -238,4 +289,17 @@ def _json_row(number: int, document: Any) -> Row:
         pet={tracer: values[tracer] for tracer in TRACERS if values[tracer]},
         series=values["series"],
         problems=tuple(problems),
+        clinical=values.get(CLINICAL, ""),
+        values=clinical,
     )
+
+
+def _value_text(value: Any) -> str | None:
+    """A clinical value of a JSON manifest as text, "" for null; None for what is no value."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    return value.strip() if isinstance(value, str) else None

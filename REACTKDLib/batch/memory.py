@@ -34,6 +34,8 @@ def memory_of(case: Case, root: Path, limit: int | None = None) -> int:
     need, folders = BASE_BYTES, []
     for role, path in case.inputs:
         full = root / path
+        if role not in BYTES_PER_VOXEL:
+            continue  # no image
         if role == "segmentation" and is_dicom_segmentation(full):
             need += BYTES_PER_VOXEL[role] * _SEGMENTED_PER_BYTE * _stored(full)
         elif full.is_dir():

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..deidentify import LEFT_OUT, Pseudonyms
 from ..errors import InputError
 from .folders import folder_rows
-from .manifest import Row, manifest_rows
+from .manifest import IMAGES, Form, Row, manifest_rows
 from .names import name_key, name_problem
 
 
@@ -21,6 +21,7 @@ class Case:
     ``name`` : of its folder, and wherever the case is named. ``identifier`` : its name in the
     manifest, where ``name`` is a pseudonym.
     ``problems`` : everything that is wrong with the row; such a case is never run.
+    ``clinical`` : a clinical file; ``values`` : clinical variable -> value as written.
     """
 
     row: int
@@ -31,12 +32,15 @@ class Case:
     series: str = ""
     problems: tuple[str, ...] = ()
     identifier: str = ""
+    clinical: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[tuple[str, str], ...]:
-        """Role (``ct``, ``segmentation``, a tracer) and path of every input."""
+        """Role (``ct``, ``segmentation``, a tracer, ``clinical``) and path of every input."""
         segmentations = (("segmentation", path) for path in self.segmentation)
-        return (("ct", self.ct), *segmentations, *self.pet.items())
+        single = (("ct", self.ct), *segmentations, *self.pet.items(), ("clinical", self.clinical))
+        return tuple((role, path) for role, path in single if path)
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def write_plan(
     file: Path,
     checked: Callable[[int], None] = lambda count: None,
     pseudonyms: Pseudonyms | None = None,
+    form: Form = IMAGES,
 ) -> Plan:
     """Read and check all of a manifest or folder, and write the plan to ``file``.
 
@@ -78,10 +83,10 @@ def write_plan(
     if not manifest.exists():
         raise InputError(f"The manifest {manifest} does not exist.", "Check the path.")
     root = manifest if manifest.is_dir() else manifest.parent
-    rows = folder_rows(manifest) if manifest.is_dir() else manifest_rows(manifest)
+    rows = folder_rows(manifest) if manifest.is_dir() else manifest_rows(manifest, form)
     count = unusable = 0
     with file.open("w", encoding="utf-8") as stream:
-        for case in checked_cases(rows, root):
+        for case in checked_cases(rows, root, form):
             if pseudonyms is not None:
                 case = _pseudonymous(case, pseudonyms)
             stream.write(json.dumps(asdict(case)) + "\n")
@@ -97,7 +102,7 @@ def _pseudonymous(case: Case, pseudonyms: Pseudonyms) -> Case:
     return replace(case, name=name, identifier=case.name, problems=problems)
 
 
-def checked_cases(rows: Iterable[Row], root: Path) -> Iterator[Case]:
+def checked_cases(rows: Iterable[Row], root: Path, form: Form = IMAGES) -> Iterator[Case]:
     """Each row as a case with all its problems: of the row, its name, its files."""
     seen: dict[str, int] = {}
     for row in rows:
@@ -109,14 +114,30 @@ def checked_cases(rows: Iterable[Row], root: Path) -> Iterator[Case]:
             first = seen.setdefault(name_key(row.case), row.number)
             if first != row.number:
                 problems.append(f"row {first} has the same case name (case does not matter)")
-        case = Case(row.number, row.case, row.ct, row.segmentation, row.pet, row.series)
+        case = Case(
+            row=row.number,
+            name=row.case,
+            ct=row.ct,
+            segmentation=row.segmentation,
+            pet=row.pet,
+            series=row.series,
+            clinical=row.clinical,
+            values=row.values,
+        )
         # A row that is broken already gives its own reasons for what it lacks.
         if not row.problems:
-            problems += [
-                f"it has no {what}" for what in ("ct", "segmentation") if not getattr(case, what)
-            ]
+            problems += _lacking(case, form)
         problems += [p for role, path in case.inputs if (p := _path_problem(role, path, root))]
         yield Case(**{**vars(case), "problems": tuple(problems)})
+
+
+def _lacking(case: Case, form: Form) -> list[str]:
+    absent = [what for what in ("ct", "segmentation") if not getattr(case, what)]
+    if form.variable is not None and len(absent) == 2:
+        if case.clinical or case.values:
+            return []
+        return ["it has neither an image nor clinical data"]
+    return [f"it has no {what}" for what in absent]
 
 
 def _path_problem(role: str, path: str, root: Path) -> str | None:

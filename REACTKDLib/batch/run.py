@@ -14,6 +14,8 @@ from .. import __version__, errors
 from ..deidentify import LEFT_OUT, Pseudonyms
 from ..errors import InputError, OptionError, OutputError
 from ..model_package import ModelPackage
+from ..prognosis.package import PrognosisPackage
+from .kinds import Kind, kind_of
 from .memory import BASE_BYTES
 from .on_dask import (
     dask_is_installed,
@@ -26,7 +28,7 @@ from .on_dask import (
 from .plan import Case, Plan, write_plan
 from .store import Failure, Settings, Store, cannot_write, made_from, open_store
 from .tables import unusable, write_tables
-from .task import Job, Outcome, Process, run_job, run_pipeline
+from .task import Job, Outcome, Process, run_job
 
 #: Failures that no other case would escape: the batch ends, and can be resumed.
 _END_ALL = ("OutputError", "EnvironmentProblem")
@@ -98,14 +100,14 @@ class Listener(Protocol):
 def run_batch(
     manifest: Path,
     output: Path,
-    package: ModelPackage,
+    package: ModelPackage | PrognosisPackage,
     options: BatchOptions,
     listener: Listener,
-    process: Process = run_pipeline,
+    process: Process | None = None,
 ) -> Counts:
     """Do all cases of a manifest or folder; what goes wrong with one is in the failures table.
 
-    ``process`` writes the result of one case.
+    ``process`` writes the result of one case; by default as the kind of the package wants it.
 
     Raises
     ------
@@ -115,7 +117,8 @@ def run_batch(
         finished stays, and the batch can be resumed.
     EnvironmentProblem : Dask is missing, or no worker can do cases.
     """
-    _check(options, package)
+    kind = kind_of(package)
+    _check(options, kind)
     settings = Settings(
         reactkd_version=__version__,
         model=package.name,
@@ -135,13 +138,15 @@ def run_batch(
         _plan_folder(store, options) as folder,
     ):
         try:
-            plan = write_plan(manifest, folder / "plan.jsonl", listener.checked, options.pseudonyms)
+            plan = write_plan(
+                manifest, folder / "plan.jsonl", listener.checked, options.pseudonyms, kind.form
+            )
         except OSError as error:
             raise cannot_write(folder, error) from error
         listener.message(f"{plan.count} cases, {plan.unusable} of them cannot be used as they are.")
-        batch = _Batch(plan, store, settings, package, options, listener)
+        batch = _Batch(plan, store, settings, package, options, listener, kind)
         try:
-            batch.run(process)
+            batch.run(process or kind.process)
         except BaseException:
             with contextlib.suppress(OutputError):  # the first error is the one to tell
                 batch.write_tables()
@@ -161,10 +166,10 @@ def _plan_folder(store: Store, options: BatchOptions) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _check(options: BatchOptions, package: ModelPackage) -> None:
+def _check(options: BatchOptions, kind: Kind) -> None:
     """Everything that can be refused before the output folder is touched."""
     from ..dicom_input.choose_series import check_phase
-    from ..pipeline import RunOptions, check_options
+    from ..pipeline import RunOptions
 
     if options.workers is not None and options.workers < 0:
         raise OptionError(f"--workers is {options.workers}.", "Give 0 or more.")
@@ -188,8 +193,12 @@ def _check(options: BatchOptions, package: ModelPackage) -> None:
     # What the workers of a cluster have need not be in this machine.
     device = "auto" if options.scheduler and options.device == "cuda" else options.device
     backend = "auto" if options.scheduler else options.backend
-    check_options(RunOptions(options.target, options.scheme, device, backend), package)
+    kind.check(RunOptions(options.target, options.scheme, device, backend))
     check_phase(options.phase)
+    if options.dicom_output and not kind.dicom:
+        raise OptionError(
+            "--dicom-output is not for prognosis.", "Leave it out: DICOM objects are of REACT-KD."
+        )
     if options.dicom_output and not options.scheduler:
         from ..dicom_output import check_libraries
 
@@ -226,12 +235,13 @@ class _Batch:
         plan: Plan,
         store: Store,
         settings: Settings,
-        package: ModelPackage,
+        package: ModelPackage | PrognosisPackage,
         options: BatchOptions,
         listener: Listener,
+        kind: Kind,
     ) -> None:
         self.counts = Counts(total=plan.count)
-        self._plan, self._store, self._package = plan, store, package
+        self._plan, self._store, self._summary = plan, store, kind.summary
         self._options, self._listener = options, listener
         self._any = Job(
             case=Case(0, ""),
@@ -258,7 +268,7 @@ class _Batch:
 
     def write_tables(self) -> None:
         """Summary and failures of all that has ended."""
-        if not write_tables(self._plan, self._store, self._package.class_names):
+        if not write_tables(self._plan, self._store, self._summary):
             self._listener.message("There is no summary.parquet, because pyarrow is not installed.")
 
     def _jobs(self) -> Generator[Job, None, None]:
@@ -314,6 +324,8 @@ class _Batch:
 def _changed(earlier: dict[str, Any], now: dict[str, Any]) -> Failure:
     inputs = earlier.get("inputs", [])
     changed = sorted({entry["role"] for entry in now["inputs"] if entry not in inputs})
+    if earlier.get("values") != now.get("values"):
+        changed.append("clinical values")
     if earlier.get("settings") != now["settings"]:
         changed.append("the settings")
     return Failure(

@@ -23,7 +23,7 @@ from typing import Any
 from ..deidentify import Pseudonyms
 from ..errors import InputError, OutputError
 from ..read_image import files_of
-from ..report import PROVENANCE, RESULT
+from ..report import PROGNOSIS, PROVENANCE, RESULT
 from .plan import Case
 
 SETTINGS = "batch.json"
@@ -91,7 +91,8 @@ class Store:
         try:
             folder = self.result(name)
             record = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))["batch"]
-            json.loads((folder / RESULT).read_text(encoding="utf-8"))
+            name = PROGNOSIS if (folder / PROGNOSIS).exists() else RESULT
+            json.loads((folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return record if isinstance(record, dict) else None
@@ -251,7 +252,8 @@ def made_from(
 ) -> dict[str, Any]:
     """What a result depends on, cheaply: settings, series, and of each input the path as the
     manifest has it, the number and size of its files, and a digest of their names, sizes and times
-    of last change. With ``pseudonyms`` these stand for series, paths and digests.
+    of last change; of clinical values a digest. With ``pseudonyms`` these stand for series, paths
+    and digests.
 
     Raises
     ------
@@ -276,7 +278,12 @@ def made_from(
         for entry in inputs:
             entry |= {name: pseudonyms.name(name, entry[name]) for name in ("path", "digest")}
         series = series and pseudonyms.uid(series)
-    return {"settings": settings.document, "series": series, "inputs": inputs}
+    made = {"settings": settings.document, "series": series, "inputs": inputs}
+    if case.values:
+        text = json.dumps(dict(case.values), sort_keys=True)
+        digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+        made["values"] = pseudonyms.name("values", digest) if pseudonyms is not None else digest
+    return made
 
 
 def _stamps(path: Path, role: str) -> list[tuple[str, int, int]]:

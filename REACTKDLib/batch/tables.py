@@ -9,7 +9,8 @@ import contextlib
 import csv
 import importlib.util
 import json
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +26,21 @@ UNUSABLE_ROW = "UnusableRow"
 
 _KINDS = ("lesion", "rim", "parenchyma", "organ")
 _ROWS_PER_GROUP = 4096
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the summary of a kind of results says: ``columns`` in order, with the type of their
+    values (any may be empty but case), and ``row``, the values of a finished case, which raises
+    OSError, ValueError, KeyError or TypeError where its files are damaged."""
+
+    columns: Mapping[str, type]
+    row: Callable[[Case, Store], dict[str, Any]]
+
+
+def classification_summary(classes: Sequence[str]) -> Summary:
+    """Of results of REACT-KD."""
+    return Summary(summary_columns(classes), lambda case, store: summary_row(case, store, classes))
 
 
 def summary_columns(classes: Sequence[str]) -> dict[str, type]:
@@ -95,7 +111,7 @@ def _total(regions: Sequence[dict[str, Any]], name: str) -> float | None:
     return sum(region[name] for region in regions) if regions else None
 
 
-def write_tables(plan: Plan, store: Store, classes: Sequence[str]) -> bool:
+def write_tables(plan: Plan, store: Store, summary: Summary) -> bool:
     """Write summary and failures of everything that has ended; False where there is no Parquet,
     because pyarrow is not installed.
 
@@ -103,12 +119,12 @@ def write_tables(plan: Plan, store: Store, classes: Sequence[str]) -> bool:
     ------
     OutputError : the file system refuses; each table is then as it was.
     """
-    columns = summary_columns(classes)
+    columns = dict(summary.columns)
     parquet = importlib.util.find_spec("pyarrow") is not None
     names = [SUMMARY, FAILURES, *([PARQUET] if parquet else [])]
     try:
         with contextlib.ExitStack() as files:
-            summary = files.enter_context(_csv_table(store.work / SUMMARY, list(columns)))
+            written = files.enter_context(_csv_table(store.work / SUMMARY, list(columns)))
             failures = files.enter_context(_csv_table(store.work / FAILURES, FAILURE_COLUMNS))
             grouped = None
             if parquet:
@@ -118,14 +134,14 @@ def write_tables(plan: Plan, store: Store, classes: Sequence[str]) -> bool:
                 row: dict[str, Any] = {}
                 if failure is None:
                     try:
-                        row = summary_row(case, store, classes)
+                        row = summary.row(case, store)
                     except (OSError, ValueError, KeyError, TypeError) as error:
                         failure = _damaged(store, case, error)
                 if failure is not None:
                     facts = (failure.error, failure.reason, failure.next_step)
                     failures.writerow([_cell(v) for v in (case.row, case.name, *facts)])
                     continue
-                summary.writerow([_cell(row[name]) for name in columns])
+                written.writerow([_cell(row[name]) for name in columns])
                 if grouped is not None:
                     grouped.add(row)
         for name in names:

@@ -19,11 +19,28 @@ from ..errors import InputError
 from ..region_csv import spreadsheet_text
 from ..types import Notice
 from .clinical_formats import MAX_LINE, broken, csv_cases, json_cases
-from .clinical_input import MAX_TEXT, Checked, Entry, check_entries, record_from_text, refusal
+from .clinical_input import (
+    MAX_TEXT,
+    Checked,
+    Entry,
+    check_entries,
+    checked_record,
+    record_from_text,
+    refusal,
+)
 from .schema import CASE, TEXT
 from .types import ClinicalRecord, ClinicalSchema
 
-__all__ = ["ClinicalTable", "clinical_csv", "read_clinical", "read_clinical_table", "read_pasted"]
+__all__ = [
+    "ClinicalTable",
+    "clinical_csv",
+    "clinical_entries",
+    "file_cases",
+    "file_content",
+    "read_clinical",
+    "read_clinical_table",
+    "read_pasted",
+]
 
 #: Bytes of a file. JSON is taken apart in memory, CSV row by row.
 MAX_BYTES = {".csv": 32 << 20, ".json": 8 << 20, ".txt": 4 * MAX_TEXT}
@@ -57,13 +74,32 @@ def read_clinical(
     InputError : not readable, not of its format, too large, no or several patients.
     ClinicalValueError : values that cannot be used, all of them.
     """
+    entries, text = clinical_entries(path, case=case)
+    return checked_record(schema, entries, text=text, from_image=from_image)
+
+
+def clinical_entries(
+    path: Path | str, *, case: str | None = None, among: str | None = None
+) -> tuple[list[Entry], str]:
+    """What a file says of one patient, unchecked: entries, and free text of a ``.txt``.
+
+    ``among`` is the ``case`` where the file has several patients; of a single one, it does not
+    count.
+
+    Raises
+    ------
+    InputError, ClinicalValueError : as :func:`read_clinical`, but for values.
+    """
     path = Path(path)
-    content = _content(path)
+    content = file_content(path)
     if path.suffix.lower() == ".txt":
-        return record_from_text(content)
+        return [], record_from_text(content).text
+    if among is not None and case is None:
+        several = sum(1 for _ in file_cases(content, path.suffix.lower(), path.name)) > 1
+        case = among if several else None
     count = 0
     found: list[Entry] = []
-    for name, entries in _cases(content, path.suffix.lower(), path.name):
+    for name, entries in file_cases(content, path.suffix.lower(), path.name):
         if case is None or name == case:
             count += 1
             found = found or entries
@@ -72,10 +108,7 @@ def read_clinical(
             f"{path.name} has {count} patients{f' called {case!r}' if case else ''}, not one.",
             "Give the file of one patient, or say which case.",
         )
-    checked = check_entries(schema, found, from_image=from_image)
-    if checked.refused:
-        raise refusal(checked.refused)
-    return checked.record
+    return found, ""
 
 
 def read_clinical_table(
@@ -95,7 +128,7 @@ def read_clinical_table(
     records: dict[str, ClinicalRecord] = {}
     refused: dict[str, Mapping[str, str]] = {}
     for number, (case, entries) in enumerate(
-        _cases(_content(path), path.suffix.lower(), path.name), start=1
+        file_cases(file_content(path), path.suffix.lower(), path.name), start=1
     ):
         if not case or case in records:
             raise InputError(
@@ -160,8 +193,13 @@ def _with_notice(checked: Checked) -> ClinicalRecord:
     return ClinicalRecord(record.values, record.text, (*record.notices, notice))
 
 
-def _content(path: Path) -> str:
-    """The text of a file, no more than its format may have."""
+def file_content(path: Path) -> str:
+    """The text of a ``.csv``, ``.json`` or ``.txt`` file, no more than its format may have.
+
+    Raises
+    ------
+    InputError : another suffix, not readable, too large, not UTF-8.
+    """
     limit = MAX_BYTES.get(path.suffix.lower())
     if limit is None:
         raise InputError(
@@ -192,7 +230,13 @@ def _content(path: Path) -> str:
         ) from error
 
 
-def _cases(content: str, suffix: str, where: str) -> Iterator[tuple[str, list[Entry]]]:
+def file_cases(content: str, suffix: str, where: str) -> Iterator[tuple[str, list[Entry]]]:
+    """Case ("" for none) and entries of every patient of a table; ``where`` names it in errors.
+
+    Raises
+    ------
+    InputError : not of its format.
+    """
     if suffix == ".csv":
         yield from csv_cases(content, where)
     elif suffix == ".json":

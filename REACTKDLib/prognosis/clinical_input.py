@@ -26,8 +26,12 @@ __all__ = [
     "Checked",
     "check_entries",
     "check_record",
+    "checked_record",
+    "find_entry",
+    "knows",
     "parse_value",
     "record_from_text",
+    "written_text",
 ]
 
 #: Names that one record may give, and characters of its free text.
@@ -71,6 +75,22 @@ def check_record(
     ClinicalValueError : with all problems of the record.
     """
     entries = [(name, value, "") for name, value in raw.items()]
+    return checked_record(schema, entries, text=text, from_image=from_image)
+
+
+def checked_record(
+    schema: ClinicalSchema,
+    entries: Iterable[Entry],
+    *,
+    text: str = "",
+    from_image: Mapping[str, Any] | None = None,
+) -> ClinicalRecord:
+    """As :func:`check_record`, from names that may repeat.
+
+    Raises
+    ------
+    ClinicalValueError : with all problems of the record.
+    """
     checked = check_entries(schema, entries, text=text, from_image=from_image)
     if checked.refused:
         raise refusal(checked.refused)
@@ -151,6 +171,17 @@ def check_entries(
     return Checked(ClinicalRecord(values, free, tuple(_notices(kept, free))), refused)
 
 
+def find_entry(schema: ClinicalSchema, name: str) -> tuple[Variable | None, str]:
+    """The variable of a heading such as ``albumin [g/dl]``, None for an unknown one, and the unit
+    in it."""
+    return _find(name_index(schema), name)
+
+
+def knows(schema: ClinicalSchema, name: str) -> bool:
+    """Whether :func:`check_record` finds a variable of that name; its unit may be in brackets."""
+    return name.strip().casefold() == TEXT or _find(name_index(schema), name)[0] is not None
+
+
 def _find(index: Mapping[str, Variable], name: str) -> tuple[Variable | None, str]:
     """The variable of a heading such as ``albumin [g/dl]``, and the unit in it."""
     if len(name) > 4 * _SHOWN_NAME:
@@ -164,7 +195,7 @@ def _find(index: Mapping[str, Variable], name: str) -> tuple[Variable | None, st
 
 def _one(variable: Variable, given: list[tuple[Any, str]]) -> Parsed:
     """What is given for a variable; it may be given only once, empty cells apart."""
-    written = [_as_text(variable, value, unit) for value, unit in given]
+    written = [written_text(variable, value, unit) for value, unit in given]
     filled = [pair for pair in written if not is_missing(pair[0])]
     if len(filled) > 1:
         raise InputError(
@@ -175,8 +206,13 @@ def _one(variable: Variable, given: list[tuple[Any, str]]) -> Parsed:
     return parse_text(variable, *(filled or written)[0])
 
 
-def _as_text(variable: Variable, value: Any, unit: str) -> tuple[str, str]:
-    """Value and unit as text."""
+def written_text(variable: Variable, value: Any, unit: str) -> tuple[str, str]:
+    """Value and unit as text; ``value`` as :func:`check_record` takes it.
+
+    Raises
+    ------
+    InputError : not one value.
+    """
     if isinstance(value, Mapping) and "value" in value and set(value) <= {"value", "unit"}:
         inner = value.get("unit")
         if inner is not None and not isinstance(inner, str):
@@ -185,8 +221,8 @@ def _as_text(variable: Variable, value: Any, unit: str) -> tuple[str, str]:
                 'Write {"value": 4.1, "unit": "g/dl"}.',
             )
         if unit and inner:  # one from the name, one beside the value: the parser compares them
-            return f"{_as_text(variable, value['value'], '')[0]} {inner}", unit
-        return _as_text(variable, value["value"], inner or unit)
+            return f"{written_text(variable, value['value'], '')[0]} {inner}", unit
+        return written_text(variable, value["value"], inner or unit)
     if value is None:
         return "", unit
     if isinstance(value, bool):

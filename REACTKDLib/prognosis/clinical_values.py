@@ -14,7 +14,16 @@ from ..errors import ClinicalValueError, InputError
 from .schema import CATEGORY, FLAG, folded_unit, unit_factor
 from .types import Variable
 
-__all__ = ["MAX_CELL", "MISSING", "Parsed", "describe", "is_missing", "parse_text", "parse_value"]
+__all__ = [
+    "MAX_CELL",
+    "MISSING",
+    "Parsed",
+    "describe",
+    "is_missing",
+    "parse_text",
+    "parse_value",
+    "split_unit",
+]
 
 #: What stands for a missing value, whatever its case. ``none`` and ``-`` do not: one is a category
 #: of some variables, the other may be a negative finding.
@@ -90,6 +99,15 @@ def parse_text(variable: Variable, text: str, unit: str | None = None) -> Parsed
             f"{variable.name} has no unit, and {unit!r} is given.", "Leave the unit out."
         )
     return Parsed(_flag(variable, text) if variable.kind == FLAG else _category(variable, text))
+
+
+def split_unit(text: str) -> tuple[str, str]:
+    """Number and unit of ``4.1 g/dl``; the text and "" where it does not begin with a number or has
+    no unit."""
+    match = None if _COMMA.match(text.strip()) else _NUMBER.fullmatch(text.strip())
+    if match is None or not match[2].strip():
+        return text, ""
+    return match[1], match[2].strip()
 
 
 def _number(variable: Variable, text: str, unit: str) -> Parsed:

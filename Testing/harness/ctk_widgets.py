@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from . import ctk_path_line_edit, ctk_range
+from .errors import NotModelledError
 
 _HEADER_HEIGHT = 24
 
@@ -133,6 +134,29 @@ class ctkSliderWidget(QtWidgets.QWidget):
     )
 
 
+class ctkComboBox(QtWidgets.QComboBox):
+    """A combo box; ``scrollWheelEffect`` says whether the wheel changes it."""
+
+    NeverScroll, AlwaysScroll, ScrollWithFocus, ScrollWithNoVScrollBar = range(4)
+
+    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._effect = self.AlwaysScroll
+
+    def _set_effect(self, effect: int) -> None:
+        if effect not in (self.NeverScroll, self.AlwaysScroll):
+            raise NotModelledError(f"ctkComboBox.scrollWheelEffect {effect}")
+        self._effect = effect
+
+    scrollWheelEffect = QtCore.Property(int, lambda self: self._effect, _set_effect)
+
+    def wheelEvent(self, event: QtGui.QWheelEvent) -> None:
+        if self._effect == self.AlwaysScroll:
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+
 @dataclass
 class Dialogs:
     """What message boxes said, and what the test answers: one standard button per question."""
@@ -161,6 +185,7 @@ class ctkMessageBox(QtWidgets.QMessageBox):
 
 CLASSES: dict[str, type] = {
     "ctkCollapsibleButton": ctkCollapsibleButton,
+    "ctkComboBox": ctkComboBox,
     "ctkMessageBox": ctkMessageBox,
     "ctkSliderWidget": ctkSliderWidget,
     **ctk_path_line_edit.CLASSES,

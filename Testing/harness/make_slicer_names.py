@@ -25,6 +25,7 @@ VERSIONS = ("5.10", "5.12")
 #: The real classes that have a stand-in here; their base classes come along.
 STAND_INS = (
     "ctkCollapsibleButton",
+    "ctkComboBox",
     "ctkDoubleRangeSlider",
     "ctkMessageBox",
     "ctkPathLineEdit",

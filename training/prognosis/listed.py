@@ -26,7 +26,7 @@ from REACTKDLib.prognosis.types import ClinicalRecord, ClinicalSchema, PatientAr
 from REACTKDLib.read import read_study
 from REACTKDLib.types import ClassInfo, Study
 
-from ..label_schema import LabelSchema
+from ..label_schema import LabelSchema, Written
 from ..manifest import Cohort, CohortCase, case_of_row, study_files
 from ..manifest_check import case_problems, cohort_problems, column_problems, file_problems
 from ..manifest_file import ManifestError, Row, Table, read_rows
@@ -39,7 +39,11 @@ from .simulated_variables import simulated_schema
 
 __all__ = ["listed_cohort", "read_prognosis_manifest", "read_spec", "simulated_cohort"]
 
-_YES, _NO = ("yes", "true", 1), ("no", "false", 0)
+#: What a label of the event, and of none, may be written as in any manifest.
+_LABELS: dict[str, tuple[Written, ...]] = {
+    "none": ("no", "false", 0),
+    "event": ("yes", "true", 1),
+}
 _PREFIX = "clinical_"
 
 
@@ -134,7 +138,7 @@ def listed_cohort(
     ------
     ManifestError, OptionError, InputError : manifest, settings or images cannot be used.
     """
-    written = {k: (*v, *settings.labels.get(k, ())) for k, v in (("none", _NO), ("event", _YES))}
+    written = {name: (*v, *settings.labels.get(name, ())) for name, v in _LABELS.items()}
     classes = (ClassInfo("none", f"no {settings.event}"), ClassInfo("event", settings.event))
     labels = LabelSchema("prognosis", classes, written)
     path = folder / settings.manifest

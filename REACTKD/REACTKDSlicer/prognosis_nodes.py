@@ -1,0 +1,208 @@
+"""A prognosis becomes MRML nodes. The same code runs in Slicer and on slicer-core."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from REACTKDLib.prognosis.result import prognosis_document
+from REACTKDLib.prognosis.types import PrognosisResult
+from REACTKDLib.report import graph_document, result_document
+from REACTKDLib.types import RESEARCH_USE
+
+from . import prognosis_text
+from .context import SceneContext
+from .document_nodes import CT_REFERENCE
+from .prognosis_documents import PROGNOSIS_ROLE, keep_prognosis_inputs, stored_prognosis_of
+from .region_nodes import add_regions
+from .run_nodes import add_node, file_in_folder, remove_run
+from .scene_nodes import SceneStyle, check_grid
+from .text_nodes import TABLE_FILE_SIGNS
+from .translation import tr as _
+from .volumes import add_attention, add_attention_legend, set_slice_layers
+
+if TYPE_CHECKING:
+    from .prognosis_logic import PrognosisRequest
+
+_FOR, _AGAINST = (0.75, 0.34, 0.13), (0.22, 0.49, 0.72)
+_TITLE_SIZE = 14
+#: Bars of a plot: more of them could not be read.
+_BARS = 12
+
+
+@dataclass(frozen=True)
+class PrognosisNodes:
+    """The nodes that show one prognosis.
+
+    ``ct``, ``attention`` and ``regions`` are None where the CT's branch took no part. Of a stored
+    prognosis, regions, table, summary and chart are None where they were deleted. Users may delete
+    any of them later: ask ``run_nodes.in_scene`` first.
+    """
+
+    run: str
+    folder: int
+    ct: Any | None
+    attention: Any | None
+    regions: Any | None
+    table: Any | None
+    summary: Any | None
+    chart: Any | None
+    document: Any
+
+
+@dataclass(frozen=True)
+class ShownPrognosis:
+    """A prognosis and the nodes that show it."""
+
+    result: PrognosisResult
+    nodes: PrognosisNodes
+
+
+def show_prognosis(
+    request: PrognosisRequest, result: PrognosisResult, context: SceneContext
+) -> ShownPrognosis:
+    """Show the prognosis of a request; computing again with the same CT and parameters replaces
+    what was shown.
+
+    Raises
+    ------
+    InputError : the attention is not on the CT's grid. The scene is unchanged then.
+    """
+    scene, run, ct = context.scene, request.run, request.ct
+    if result.ct_case is not None:
+        check_grid(result.ct_case, ct)
+    before = stored_prognosis_of(scene, ct, scene.GetNodeByID(request.parameters_id))
+    for old in {before, run} - {None}:
+        remove_run(context, old)
+    try:
+        nodes = _add_nodes(context, result, ct, run, request.overlay_opacity)
+        keep_prognosis_inputs(nodes.document, request.inputs, request.parameters_id)
+    except Exception:
+        remove_run(context, run)  # half a result is worse than none
+        raise
+    return ShownPrognosis(result, nodes)
+
+
+def _add_nodes(
+    context: SceneContext, result: PrognosisResult, ct: Any | None, run: str, opacity: float
+) -> PrognosisNodes:
+    chart, *behind = add_contribution_plot(context, result, run)
+    nodes: dict[str, Any] = {
+        "attention": None,
+        "regions": None,
+        "table": add_contribution_table(context, result, run),
+        "summary": _add_text(context, run, "summary", prognosis_text.summary(result)),
+        "document": _add_document(context, result, ct, run),
+        "chart": chart,
+    }
+    case = result.ct_case
+    if case is not None and ct is not None:
+        nodes["attention"] = add_attention(context, case, run, SceneStyle().attention_floor)
+        nodes["regions"] = add_regions(context, case, ct, run, surfaces=False)
+    own = [node for node in (*nodes.values(), *behind) if node is not None]
+    for node in own:
+        if ct is not None and node.IsA("vtkMRMLTransformableNode"):
+            node.SetAndObserveTransformNodeID(ct.GetTransformNodeID())
+    folder = file_in_folder(context, run, own, ct)
+    if nodes["attention"] is not None:
+        nodes["regions"].GetDisplayNode().SetVisibility(False)  # of use where someone asks for it
+        set_slice_layers(context, ct, nodes["attention"], opacity)
+        add_attention_legend(context, case, nodes["attention"])
+    return PrognosisNodes(run=run, folder=folder, ct=ct, **nodes)
+
+
+def _add_text(context: SceneContext, run: str, role: str, text: str) -> Any:
+    node = add_node(context, "vtkMRMLTextNode", run, role)
+    node.SetText(text)
+    return node
+
+
+def _add_document(context: SceneContext, result: PrognosisResult, ct: Any | None, run: str) -> Any:
+    """A hidden text node with the numbers; voxels stay in their own nodes."""
+    case = result.ct_case
+    document = {
+        "prognosis": prognosis_document(result),
+        "provenance": dict(result.provenance),
+        "ct_case": None if case is None else result_document(case),
+        "graph": None if case is None else graph_document(case),
+    }
+    node = _add_text(context, run, PROGNOSIS_ROLE, json.dumps(document))
+    node.SetHideFromEditors(True)
+    if ct is not None:
+        node.SetNodeReferenceID(CT_REFERENCE, ct.GetID())
+    return node
+
+
+def add_contribution_table(context: SceneContext, result: PrognosisResult, run: str) -> Any:
+    """A locked vtkMRMLTableNode: kinds of input, then variables and families, largest first."""
+    import vtk
+
+    rows = prognosis_text.contribution_rows(result)
+    columns: tuple[tuple[str, str, list[Any]], ...] = (
+        (_("Input"), _("Variable, family of radiomics, or kind of input"), [r.title for r in rows]),
+        (_("Kind"), _("Which kind of input it belongs to"), [r.kind for r in rows]),
+        (_("Value"), _("What was given, in the model's unit"), [r.value for r in rows]),
+        (_("Log odds"), _("What it adds to the log odds of the outcome"), [r.logit for r in rows]),
+        (
+            _("Standard error"),
+            _("Of an estimate; 0 where it is exact"),
+            [math.nan if r.error is None else r.error for r in rows],
+        ),
+    )
+    node = add_node(context, "vtkMRMLTableNode", run, "contributions table")
+    for name, description, values in columns:
+        numbers = not values or isinstance(values[0], float)
+        column = vtk.vtkDoubleArray() if numbers else vtk.vtkStringArray()
+        for value in values:
+            column.InsertNextValue(value if numbers else value.translate(TABLE_FILE_SIGNS))
+        column.SetName(name)
+        node.AddColumn(column)
+        node.SetColumnDescription(name, description)
+    node.SetLocked(True)
+    return node
+
+
+def add_contribution_plot(
+    context: SceneContext, result: PrognosisResult, run: str
+) -> tuple[Any, ...]:
+    """Chart, series and table of the largest contributions; the chart comes first."""
+    import slicer
+    import vtk
+
+    rows = prognosis_text.contribution_rows(result)[:_BARS]
+    table = add_node(context, "vtkMRMLTableNode", run, "contributions")
+    titles = vtk.vtkStringArray()
+    titles.SetName(_("Input"))
+    table_columns = [titles]
+    for row in rows:
+        titles.InsertNextValue(row.title.translate(TABLE_FILE_SIGNS))
+    # Two series, so that the sides have colours of their own as well.
+    sides = ((_("for the outcome"), _FOR, max), (_("against it"), _AGAINST, min))
+    for name, _color, side in sides:
+        values = vtk.vtkDoubleArray()
+        values.SetName(name)
+        for row in rows:
+            values.InsertNextValue(side(row.logit, 0.0))
+        table_columns.append(values)
+    for column in table_columns:
+        table.AddColumn(column)
+    table.SetLocked(True)
+    chart = add_node(context, "vtkMRMLPlotChartNode", run, "contributions chart")
+    series = []
+    for name, color, _side in sides:
+        one = add_node(context, "vtkMRMLPlotSeriesNode", run, f"contributions {name}")
+        one.SetAndObserveTableNodeID(table.GetID())
+        one.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeBar)
+        one.SetYColumnName(name)
+        one.SetLabelColumnName(_("Input"))
+        one.SetColor(*color)
+        chart.AddAndObservePlotSeriesNodeID(one.GetID())
+        series.append(one)
+    warnings = [line for line in prognosis_text.notice_lines(result) if not line[0].isalnum()]
+    chart.SetTitle("\n".join((prognosis_text.headline(result), *warnings[:2], RESEARCH_USE)))
+    chart.SetTitleFontSize(_TITLE_SIZE)
+    chart.SetYAxisTitle(_("Log odds"))
+    chart.SetXAxisTitle("")
+    return chart, *series, table
