@@ -11,12 +11,15 @@ import pytest
 import torch
 
 from REACTKDLib.errors import InputError, OptionError
+from REACTKDLib.prognosis.clinical_arrays import to_array
+from REACTKDLib.prognosis.metadata import TextEncoderSpec
 from REACTKDLib.prognosis.network_inputs import network_batch, stacked_volumes
 from REACTKDLib.prognosis.networks.batch import PrognosisBatch
 from REACTKDLib.prognosis.networks.build import build_network
 from REACTKDLib.prognosis.scaling import PrognosisScaling
-from REACTKDLib.prognosis.types import ClinicalSchema, PatientArrays, Variable
+from REACTKDLib.prognosis.types import ClinicalRecord, ClinicalSchema, PatientArrays, Variable
 from training.evaluation.discrimination import binary_auc
+from training.prognosis import text_tokens
 from training.prognosis.cohort import PrognosisCase
 from training.prognosis.methods import Context, make_method
 from training.prognosis.nested import NestedSplit, run_fold
@@ -26,6 +29,7 @@ from training.prognosis.network_method import FittedNetwork
 from training.prognosis.network_settings import Augmentation, NetworkSettings, network_spec
 from training.prognosis.platt import SPREAD, fit_platt
 from training.prognosis.scaling import ScalingSettings, fit_scaling
+from training.prognosis.text_tokens import record_of
 
 SCHEMA = ClinicalSchema(
     "generated",
@@ -256,6 +260,41 @@ def test_mirrored_volumes_and_lesions_stay_together() -> None:
     noisy, none = augmented(batch, Augmentation(flip=False, noise=0.5), generator)
     assert none is None and noisy.ct is not None
     assert float((noisy.ct - ct).std()) == pytest.approx(0.5, rel=0.1)
+
+
+def test_text_alone_is_read_as_a_language_model_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two vectors per word, of which the sign of the second tells the outcome."""
+    texts = ("ascites since may", "no complaint at all", "ascites again", "well")
+
+    def encode(spec: TextEncoderSpec, text: str, form: str) -> tuple[torch.Tensor, torch.Tensor]:
+        words = text.split()
+        sign = 1.0 if "ascites" in words else -1.0
+        vectors = torch.tensor([[0.3, sign]] * len(words) + [[9.0, -9.0 * sign]]).half()
+        return vectors, torch.tensor([True] * len(words) + [False])  # the last is no token
+
+    monkeypatch.setattr(text_tokens, "encoded", encode)
+    monkeypatch.setattr(text_tokens.TextReader, "width", 2)
+    patients = []
+    for number, case in enumerate(cases(80)):
+        text = texts[number % 4] if number % 7 else ""
+        label = int(number % 4 in (0, 2))
+        patients.append(replace(case, label=label, arrays=replace(case.arrays, text=text)))
+    own = {"inputs": ["clinical"], "text": {"name": "generated"}, "variables": False}
+    fitted = method(**own).fit(patients[:48], patients[48:64], 0)
+    known = [c for c in patients[64:] if c.arrays.text]
+    logits = fitted.predict_logit(known)
+    assert auc(known, dict(zip([c.patient for c in known], logits, strict=True))) == 1
+    spec = fitted.members[0].spec
+    assert (spec.variables, spec.text_hidden) == ((), 2)
+    without = [c for c in patients[64:] if not c.arrays.text]
+    assert np.ptp(fitted.predict_logit(without)) < 1e-6  # nothing is known of them
+
+
+def test_a_record_comes_back_from_its_array() -> None:
+    values = {"a": 1.5, "flag": True, "stage": "II"}
+    array = to_array(SCHEMA, ClinicalRecord(values))
+    assert record_of(SCHEMA, PatientArrays(array, text="x")) == ClinicalRecord(values, "x")
+    assert record_of(SCHEMA, PatientArrays()).values == {}
 
 
 def test_members_share_the_patients_and_choices_are_made_inside() -> None:

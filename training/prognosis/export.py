@@ -21,8 +21,10 @@ from REACTKDLib.prognosis.metadata import (
     Calibration,
     ImageSpec,
     PrognosisMetadata,
+    TextEncoderSpec,
     TrainingStatistics,
 )
+from REACTKDLib.prognosis.model import text_encoder
 from REACTKDLib.prognosis.package import PrognosisPackage, write_prognosis_package
 from REACTKDLib.prognosis.radiomics_settings import RadiomicsSettings
 from REACTKDLib.prognosis.scaling import PrognosisScaling
@@ -34,7 +36,7 @@ from .cohort import PrognosisCase, named
 from .features import FullRadiomics, radiomics_of
 from .listed import read_spec
 from .nested import OUTCOMES, NestedStudy
-from .network_method import FittedNetwork, NetworkMethod
+from .network_method import FittedNetwork, Member, NetworkMethod
 
 if TYPE_CHECKING:
     from .settings import ListedPatients, PackageTexts, SimulatedPatients
@@ -147,6 +149,7 @@ def metadata_of(study: NestedStudy, texts: PackageTexts, exported: Exported) -> 
         intended_use=INTENDED_USE,
         clinical_schema=study.cohort.schema if CLINICAL in spec.modalities else None,
         radiomics=_radiomics(study, images) if RADIOMICS in spec.modalities else None,
+        text=_text(member),
         image=_image(study, images) if {CT, RADIOMICS} & set(spec.modalities) else None,
         calibration=Calibration(1 / calibration.slope, calibration.intercept),
         training=training_statistics(exported.train, member.scaling, spec.modalities),
@@ -172,6 +175,13 @@ def _radiomics(
             "Use settings of REACTKDLib's radiomics.",
         )
     return replace(made.how, roles=images.roles)
+
+
+def _text(member: Member) -> TextEncoderSpec | None:
+    if member.texts is None:
+        return None
+    spec = member.texts.spec
+    return replace(spec, digest=text_encoder(spec.name, spec.digest, "cpu").digest())
 
 
 def _image(study: NestedStudy, images: SimulatedPatients | ListedPatients | None) -> ImageSpec:

@@ -25,6 +25,7 @@ from .losses import PrognosisLoss
 from .network_images import LesionTask, augmented, mirrored
 from .network_settings import NetworkSettings
 from .sampling import balanced_batches
+from .text_tokens import TextReader
 
 __all__ = ["Patients", "Trained", "one_thread", "predicted", "train_network"]
 
@@ -53,9 +54,17 @@ class Patients:
         scaling: PrognosisScaling,
         spec: PrognosisNetworkSpec,
         size: tuple[int, int, int] | None = None,
+        texts: TextReader | None = None,
     ) -> Patients:
-        """``size`` of the volumes as :func:`REACTKDLib.prognosis.network_inputs.network_batch`."""
-        whole = network_batch([c.arrays for c in cases], scaling, spec.modalities, size)
+        """``size`` of the volumes as :func:`REACTKDLib.prognosis.network_inputs.network_batch`;
+        ``texts`` for a network that reads text."""
+        arrays = [case.arrays for case in cases]
+        whole = network_batch(arrays, scaling, spec.modalities, size)
+        if not spec.variables:
+            whole = replace(whole, clinical=None)
+        if texts is not None and spec.text_hidden:
+            vectors, mask = texts(arrays)
+            whole = replace(whole, text=vectors, text_mask=mask)
         drawn, lesions = [c.lesion for c in cases], None
         if whole.ct is not None and whole.roi is not None:
             if any(lesion is not None for lesion in drawn):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from REACTKDLib.errors import InputError, OptionError
+from REACTKDLib.prognosis.metadata import TextEncoderSpec
 from REACTKDLib.prognosis.networks.spec import (
     FaithfulSpec,
     PrognosisNetworkSpec,
@@ -61,6 +62,8 @@ class NetworkSettings:
     inputs : the modalities that it has, in the order of ``MODALITIES``.
     form, intra_modality_aggregation, cross_attention, shape : the network; ablations change it and
         nothing of the budget. ``loss.fusion`` 0 is the ablation of the feature-fusion loss.
+    text : the language model that reads the clinical text, and what it is given; None for none.
+    variables : False hides the clinical variables' own tokens, so that the text alone speaks.
     epochs : at most; an epoch shows every patient of the more frequent outcome once where batches
         are ``balanced``, else every patient once.
     patience : training ends when so many measurements on the selection patients, one every
@@ -79,6 +82,8 @@ class NetworkSettings:
     intra_modality_aggregation: bool = True
     cross_attention: bool = True
     shape: NetworkShape = field(default_factory=NetworkShape)
+    text: TextEncoderSpec | None = None
+    variables: bool = True
     epochs: int = 60
     batch_size: int = 16
     learning_rate: float = 1e-3
@@ -119,16 +124,19 @@ def network_spec(
     scaling: PrognosisScaling,
     schema: ClinicalSchema | None,
     imaged: bool = True,
+    text_hidden: int = 0,
 ) -> PrognosisNetworkSpec:
-    """The network for what the scaling of the training patients knows; ``imaged`` : some of them
-    have a CT.
+    """The network for what the scaling of the training patients knows.
+
+    ``imaged`` : some of them have a CT. ``text_hidden`` : width of the language model, 0 for none.
 
     Raises
     ------
     InputError : no training patient has an input that the network reads.
     OptionError : settings from which no network can be built.
     """
-    known = {CT: imaged, CLINICAL: scaling.clinical is not None and schema is not None}
+    tabular = settings.variables and scaling.clinical is not None and schema is not None
+    known = {CT: imaged, CLINICAL: tabular or bool(text_hidden)}
     known[RADIOMICS] = scaling.radiomics is not None
     if absent := [name for name in settings.inputs if not known.get(name, True)]:
         raise InputError(
@@ -136,11 +144,12 @@ def network_spec(
             "Leave the method out, or give it other inputs.",
         )
     shape = settings.shape
-    clinical = CLINICAL in settings.inputs and schema is not None
+    clinical = CLINICAL in settings.inputs
     kept: Sequence[str] = scaling.radiomics.kept if scaling.radiomics is not None else ()
     spec = PrognosisNetworkSpec(
         modalities=settings.inputs,
-        variables=variables_of(schema) if clinical and schema is not None else (),
+        variables=variables_of(schema) if clinical and tabular and schema is not None else (),
+        text_hidden=text_hidden if clinical else 0,
         families=families_of(kept) if RADIOMICS in settings.inputs else (),
         ct=shape.ct,
         width=shape.width,

@@ -30,7 +30,7 @@ from ..cohort import sample_case_parameters, simulate_cohort_case
 from .cohort import UNKNOWN, PrognosisCase
 from .features import RadiomicsOf
 
-__all__ = ["ImagesOf", "simulated_arrays"]
+__all__ = ["ImagesOf", "simulated_arrays", "simulated_study"]
 
 
 @dataclass(frozen=True)
@@ -116,17 +116,21 @@ def simulated_arrays(
     return names, patients
 
 
+def simulated_study(index: int, seed: int) -> Study:
+    """The CT of a patient of the internal cohort, without PET."""
+    parameters = sample_case_parameters("internal", index, seed)
+    return simulate_cohort_case(parameters, "internal", index, seed, pet=False).study()
+
+
 def _named(index: int) -> PrognosisCase:
     return PrognosisCase(f"simulated-internal-{index:05d}", UNKNOWN, PatientArrays())
 
 
 def _store(images: ImagesOf, job: tuple[Path, int]) -> None:
     path, index = job
-    parameters = sample_case_parameters("internal", index, images.seed)
-    case = simulate_cohort_case(parameters, "internal", index, images.seed, pet=False)
     temporary = path.with_suffix(f".{os.getpid()}.npz")
     try:
-        np.savez(temporary, **images(case.study()))  # type: ignore[arg-type]
+        np.savez(temporary, **images(simulated_study(index, images.seed)))  # type: ignore[arg-type]
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
