@@ -34,9 +34,9 @@ from .types import ClinicalRecord, ClinicalSchema
 __all__ = [
     "ClinicalTable",
     "clinical_csv",
+    "clinical_entries",
     "file_cases",
     "file_content",
-    "clinical_entries",
     "read_clinical",
     "read_clinical_table",
     "read_pasted",
