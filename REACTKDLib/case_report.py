@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -31,12 +31,17 @@ _SCENE_PICTURES = {
 }
 
 
+#: Makes HTML for a skin: a part of the report that is about something else than the case.
+Appendix = Callable[[Skin], str]
+
+
 def case_report_html(
     case: CaseResult,
     pictures: Mapping[str, bytes],
     titles: Mapping[str, str],
     *,
     simple: bool = False,
+    appendix: Appendix | None = None,
 ) -> str:
     """The report as an HTML document.
 
@@ -45,6 +50,7 @@ def case_report_html(
     pictures : caption -> PNG file, in the order of the report.
     titles : name of a modality -> what people call it; unknown ones keep their name.
     simple : only what Qt's QTextDocument can draw, without the footer of the page.
+    appendix : what follows on pages of its own.
 
     Raises
     ------
@@ -59,9 +65,15 @@ def case_report_html(
         _regions(case, skin),
         pictures_part(pictures, skin),
         _provenance(case, titles, skin),
+        new_page(appendix(skin)) if appendix is not None else "",
     )
     title = f"{case.case_id}: {case.task_title}"
     return page_of(skin, title, "".join(parts), footer_text(case))
+
+
+def new_page(body: str) -> str:
+    """HTML that begins a page where it is printed."""
+    return f'<div style="page-break-before:always">{body}</div>'
 
 
 def page_of(skin: Skin, title: str, body: str, footer: str) -> str:

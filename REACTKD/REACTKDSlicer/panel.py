@@ -136,7 +136,7 @@ class Panel(VTKObservationMixin):
         self.ui.totalSegmentatorButton.visible = _has_module("totalsegmentator")
         running = self._request is not None
         self.prognosis.update(parameters, running)
-        self.results.display_prognosis(self.prognosis.attention)
+        self.results.beside(self.prognosis.view.shown)
         free = not running and not self.prognosis.running
         self.ui.inputsGroup.enabled = self.ui.optionsGroup.enabled = free
         # The run and its result belong to these parameters.

@@ -30,12 +30,14 @@ from .prognosis_logic import (
 from .prognosis_model import PrognosisModel
 from .prognosis_nodes import show_prognosis
 from .prognosis_view import PrognosisView
-from .run_nodes import in_scene
 from .runs import Callbacks, FinishedPrognosis, Runs
 from .stored_prognoses import stored_prognosis
 
 #: How often the elapsed time is shown anew, ms.
 _CLOCK_MS = 500
+
+#: Kind of this question: it waits for a what-if that is being answered.
+_KIND = "prognosis"
 
 
 class PrognosisPanel:
@@ -79,12 +81,6 @@ class PrognosisPanel:
         """Whether a prognosis is being computed."""
         return self._request is not None
 
-    @property
-    def attention(self) -> Any | None:
-        """The attention of the CT's branch that is shown, None where there is none."""
-        nodes = self.view.shown.nodes if self.view.shown is not None else None
-        return nodes.attention if nodes is not None and in_scene(nodes.attention) else None
-
     def update(self, parameters: ReactKDParameters | None, other_run: bool) -> None:
         """Show what the parameters say; ``other_run`` : Apply is at work."""
         if parameters is not self._parameters:
@@ -122,8 +118,6 @@ class PrognosisPanel:
         assert parameters is not None, "the button is enabled only while parameters are shown"
         if self.running or self._other_run:
             return
-        if self.runs.busy:
-            self.runs.cancel()  # a what-if
         self.view.clear()
         with slicer.util.tryWithErrorDisplay(_("REACTKD stopped."), waitCursor=True):
             try:
@@ -131,8 +125,10 @@ class PrognosisPanel:
                     self.runs.close()  # a worker that runs does not see what was installed
                 request = read_prognosis_request(parameters, slicer.mrmlScene)
                 self._begin(request)
-                self.runs.prognose(
-                    request, Callbacks(self._on_progress, self._on_done, self._on_failed)
+                self.runs.ask(
+                    _KIND,
+                    lambda callbacks: self.runs.prognose(request, callbacks),
+                    Callbacks(self._on_progress, self._on_done, self._on_failed),
                 )
             except ReactKDError as error:
                 self._on_failed(error)
@@ -143,7 +139,7 @@ class PrognosisPanel:
     def cancel(self) -> None:
         """Stop what is being computed, if anything is; the scene is as before it."""
         if self.running:
-            self.runs.cancel()
+            self.runs.stop(_KIND)
             self._end(_("Cancelled; the scene is as it was."))
 
     def restore(self) -> None:
@@ -168,7 +164,7 @@ class PrognosisPanel:
         """A node is gone from the scene."""
         self.view.removed(node)
         if self._request is not None and node is self._request.ct:
-            self.runs.cancel()
+            self.runs.stop(_KIND)
             self._end(_("Cancelled: the CT was removed from the scene."))
 
     def close(self) -> None:

@@ -21,12 +21,14 @@ from .inputs import Inputs, kept_inputs
 from .layout import follow_chart_and_table
 from .logic import Request, ShownCase
 from .overlay_nodes import COMPARED, WHAT_IF, original_shown, remove_overlay
+from .prognosis_nodes import ShownPrognosis
 from .region_nodes import SurfaceMaker
-from .report_files import save_report
+from .report_files import Pictures, save_report
 from .results_view import ResultsView
 from .run_nodes import in_scene, show_only
 from .runs import FinishedRun, Runs
 from .stored_cases import stored_runs
+from .view_pictures import view_pictures
 from .volumes import refresh_legends, set_slice_layers
 from .what_if_view import WhatIfView
 
@@ -53,6 +55,7 @@ class ResultPanel:
         self._package: ModelPackage | None = None
         self._made_from: tuple[Inputs, int] | None = None
         self._surfaces: SurfaceMaker | None = None
+        self._prognosis: ShownPrognosis | None = None
         self._while_saving = ExitStack()
         self._turn = qt.QTimer()
         self._turn.setInterval(0)
@@ -99,11 +102,17 @@ class ResultPanel:
             view.clear()
         for group in self._groups:
             group.visible = False
+        self.beside(self._prognosis)
 
-    def display_prognosis(self, attention: Any | None) -> None:
-        """Let opacity and threshold act on the attention of a prognosis too; None for none."""
+    def beside(self, prognosis: ShownPrognosis | None) -> None:
+        """Which prognosis is shown, None for none: opacity and threshold act on its attention too,
+        and it is part of the report."""
+        self._prognosis = prognosis
+        attention = prognosis.nodes.attention if prognosis is not None else None
+        attention = attention if in_scene(attention) else None
         self.display.follow(attention)
         self.ui.displayGroup.visible = self.shown is not None or attention is not None
+        self.ui.reportButton.visible = self.shown is not None or prognosis is not None
 
     def compare_inputs(self, inputs: Inputs | None) -> None:
         """Say so where a run would be made from other inputs than what is shown; what-ifs of it
@@ -131,8 +140,10 @@ class ResultPanel:
         self._while_saving.close()
 
     def save_report(self) -> None:
-        """Ask for a file and write the report into it; its pictures are of the original."""
-        assert self.shown is not None, "the button is there only with a result"
+        """Ask for a file and write the report of case and prognosis into it, as far as they are
+        shown; its pictures are of the originals."""
+        case, prognosis = self.shown, self._prognosis
+        assert case is not None or prognosis is not None, "the button is there only with a result"
         file = qt.QFileDialog.getSaveFileName(
             slicer.util.mainWindow(),
             _("Save the report"),
@@ -142,13 +153,18 @@ class ResultPanel:
         if not file:
             return
         titles = {m.name: m.title for m in self._package.modalities} if self._package else {}
-        context = context_from_slicer_application()
-        with (
-            slicer.util.tryWithErrorDisplay(_("The report was not saved."), waitCursor=True),
-            original_shown(context, self.shown.nodes),
-        ):
-            save_report(self.shown.result, titles, Path(file))
-            self._say(_("Saved: {file}").format(file=file))
+        with slicer.util.tryWithErrorDisplay(_("The report was not saved."), waitCursor=True):
+            written = save_report(
+                case.result if case is not None else None,
+                titles,
+                Path(file),
+                prognosis.result if prognosis is not None else None,
+                Pictures(
+                    lambda: _pictures_of(case.nodes if case is not None else None),
+                    lambda: _pictures_of(prognosis.nodes if prognosis is not None else None),
+                ),
+            )
+            self._say(_("Saved: {file}").format(file=", ".join(map(str, written))))
 
     def _is_stale(self, inputs: Inputs | None) -> bool:
         return self._made_from is not None and not self._made_from[0].same_as(inputs)
@@ -184,3 +200,11 @@ class ResultPanel:
         if self._surfaces is None or not in_scene(self._surfaces.node) or not self._surfaces.step():
             self._turn.stop()
             self._surfaces = None
+
+
+def _pictures_of(nodes: Any | None) -> dict[str, bytes]:
+    """Pictures of the views with the attention of these nodes; none without one in the scene."""
+    if nodes is None or not in_scene(nodes.attention) or not in_scene(nodes.ct):
+        return {}
+    with original_shown(context_from_slicer_application(), nodes):
+        return view_pictures()

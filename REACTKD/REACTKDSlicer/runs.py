@@ -97,6 +97,7 @@ class Runs:
         self.worker: Worker = worker or WorkerProcess()
         self._waiting: dict[str, _Question] = {}
         self._latest: dict[str, int] = {}
+        self._asked = ""
         self._radiomics: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -108,7 +109,8 @@ class Runs:
         """Ask a question as soon as the worker is free; it takes the place of an earlier one.
 
         ``begin`` gets the callbacks to begin with (:meth:`start`, :meth:`what_if`,
-        :meth:`explain`); a ReactKDError that it raises is told like one of the worker.
+        :meth:`explain`, :meth:`prognose`); a ReactKDError that it raises is told like one of the
+        worker.
         """
         self.forget(kind)
         self._waiting[kind] = _Question(self._latest[kind], begin, callbacks)
@@ -118,6 +120,15 @@ class Runs:
         """Nobody wants the answer to the latest question of a kind any more."""
         self._latest[kind] = self._latest.get(kind, 0) + 1
         self._waiting.pop(kind, None)
+
+    def stop(self, kind: str) -> None:
+        """Stop the latest question of a kind, begun or waiting; nobody hears of it again, and
+        others go on."""
+        begun = kind not in self._waiting and self._asked == kind and self.busy
+        self.forget(kind)
+        if begun:
+            self.worker.cancel()
+            self._next()
 
     def _next(self) -> None:
         """Begin the question that has waited longest, if the worker is free."""
@@ -137,6 +148,7 @@ class Runs:
             if wanted():
                 question.callbacks.failed(error)
 
+        self._asked = kind
         try:
             question.begin(Callbacks(question.callbacks.progress, done, failed))
         except ReactKDError as error:

@@ -15,7 +15,7 @@ from . import report_words as words
 from .titles import TITLES
 from .types import CLINICAL, Contribution, PrognosisResult
 
-__all__ = ["footer_text", "prognosis_report_html", "write_prognosis_report"]
+__all__ = ["footer_text", "prognosis_part", "prognosis_report_html", "write_prognosis_report"]
 
 
 def prognosis_report_html(
@@ -32,6 +32,17 @@ def prognosis_report_html(
     InputError : a picture is no PNG.
     """
     skin: Skin = DocumentSkin() if simple else BrowserSkin()
+    title = f"{result.case_id}: {result.task_title}"
+    return page_of(skin, title, prognosis_part(result, pictures, skin), footer_text(result))
+
+
+def prognosis_part(result: PrognosisResult, pictures: Mapping[str, bytes], skin: Skin) -> str:
+    """The body of the report as HTML, which may also follow the report of a case.
+
+    Raises
+    ------
+    InputError : a picture is no PNG.
+    """
     parts = (
         skin.box("use", f"<strong>{html_text(RESEARCH_USE)}</strong>"),
         _simulated(result, skin),
@@ -44,8 +55,7 @@ def prognosis_report_html(
         pictures_part(pictures, skin),
         _provenance(result, skin),
     )
-    title = f"{result.case_id}: {result.task_title}"
-    return page_of(skin, title, "".join(parts), footer_text(result))
+    return "".join(parts)
 
 
 def write_prognosis_report(

@@ -42,6 +42,7 @@ __all__ = [
     "prognosis_document",
     "prognosis_from_documents",
     "read_prognosis",
+    "write_contributions",
     "write_prognosis",
 ]
 
@@ -163,7 +164,7 @@ def write_prognosis(
     with atomic_folder(folder) as partial:
         write_json(partial / PROGNOSIS, document)
         write_json(partial / PROVENANCE, dict(result.provenance))
-        _write_contributions(partial / CONTRIBUTIONS, result)
+        write_contributions(partial / CONTRIBUTIONS, result)
         if case is not None:
             write_regions(case, partial)
     return folder
@@ -221,7 +222,7 @@ def deidentified_prognosis(result: PrognosisResult, pseudonyms: Pseudonyms) -> P
     )
 
 
-def _write_contributions(path: Path, result: PrognosisResult) -> None:
+def write_contributions(path: Path, result: PrognosisResult) -> None:
     """``contributions.csv``: modalities, then variables and families, the largest first."""
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
         writer = csv.writer(stream)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from REACTKDLib.errors import ReactKDError
-from REACTKDLib.exchange import receive_study, send_case
+from REACTKDLib.exchange import receive_study, send_case, send_prognosis
 from REACTKDLib.model_package import (
     CARD,
     FORMAT_VERSION,
@@ -31,7 +31,7 @@ from REACTKDLib.types import (
     Study,
     Volume,
 )
-from REACTKDLib.worker import Job
+from REACTKDLib.worker import Job, PrognosisJob
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULE = REPOSITORY / "REACTKD" / "REACTKD.py"
@@ -75,15 +75,15 @@ class FakeWorker:
 
     def __init__(self, runner: FakeRunner) -> None:
         self.runner, self.holds = runner, False
-        self.jobs: list[Job] = []
+        self.jobs: list[Job | PrognosisJob] = []
         self.closed = 0
-        self._waiting: tuple[Job, Any] | None = None
+        self._waiting: tuple[Job | PrognosisJob, Any] | None = None
 
     @property
     def busy(self) -> bool:
         return self._waiting is not None
 
-    def run(self, job: Job, listener: Any) -> None:
+    def run(self, job: Job | PrognosisJob, listener: Any) -> None:
         assert not self.busy
         self.jobs.append(job)
         self._waiting = (job, listener)
@@ -94,6 +94,11 @@ class FakeWorker:
         """Answer the job that waits."""
         job, listener = self._waiting
         try:
+            if isinstance(job, PrognosisJob):
+                self._prognose(job, listener)
+                self._waiting = None
+                listener.done()
+                return
             study, package = receive_study(Path(job.study)), load_package(Path(job.package))
             options = RunOptions(job.target or None, job.scheme, job.device)
             case = self.runner(study, package, options, listener.progress)
@@ -106,6 +111,20 @@ class FakeWorker:
         else:
             self._waiting = None
             listener.done()
+
+    def _prognose(self, job: PrognosisJob, listener: Any) -> None:
+        """As the runner: an answer at once, or its error."""
+        from prognosis_fakes import fake_prognosis
+
+        study = receive_study(Path(job.study)) if job.study else None
+        listener.progress("network", 0.5)
+        if self.runner.error is not None:
+            raise self.runner.error
+        case = None
+        if study is not None:
+            quiet = FakeRunner()
+            case = quiet(study, load_package(), RunOptions(), lambda stage, done: None)
+        send_prognosis(fake_prognosis(job, case), Path(job.output))
 
     def cancel(self) -> None:
         self._waiting = None

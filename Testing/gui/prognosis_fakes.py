@@ -34,9 +34,17 @@ from REACTKDLib.prognosis.package import (
 from REACTKDLib.prognosis.radiomics_settings import RadiomicsSettings, feature_names
 from REACTKDLib.prognosis.scaling import ClinicalScaling, PrognosisScaling, RadiomicsScaling
 from REACTKDLib.prognosis.schema import load_schema
-from REACTKDLib.prognosis.types import ClinicalSchema
+from REACTKDLib.prognosis.types import (
+    CLINICAL,
+    CT,
+    RADIOMICS,
+    ClinicalSchema,
+    Contribution,
+    PrognosisResult,
+)
 from REACTKDLib.roles import RoleRule
-from REACTKDLib.types import ClassInfo
+from REACTKDLib.types import CaseResult, ClassInfo, Notice
+from REACTKDLib.worker import PrognosisJob
 
 _SETTINGS = RadiomicsSettings(image_types=("original",), spacing_mm=(6.0, 6.0, 6.0))
 
@@ -147,3 +155,78 @@ def write_fake_prognosis(folder: Path, metadata: PrognosisMetadata | None = None
         path.write_text(text, encoding="utf-8")
     write_checksums(folder)
     return folder
+
+
+#: Name, title, kind and log odds of the fake contributions of an image.
+IMAGE_PARTS = (
+    (CT, "CT", CT, 0.6),
+    ("original_shape", "original shape", RADIOMICS, -0.5),
+    ("original_firstorder", "original firstorder", RADIOMICS, 0.25),
+)
+
+
+def fake_prognosis(job: PrognosisJob, case: CaseResult | None) -> PrognosisResult:
+    """An answer whose contributions sum as they should: every clinical value adds 0.5."""
+    metadata = fake_metadata()
+    schema = metadata.clinical_schema
+    parts = [
+        Contribution(v.name, v.title, CLINICAL, 0.5, str(job.values[v.name]), 0.0)
+        for v in schema.variables
+        if v.name in job.values
+    ]
+    if case is not None:
+        parts += [
+            Contribution(name, title, kind, logit, "", 0.02)
+            for name, title, kind, logit in IMAGE_PARTS
+        ]
+    modalities = tuple(m for m in (CT, CLINICAL, RADIOMICS) if any(p.modality == m for p in parts))
+    sums = {m: sum(p.logit for p in parts if p.modality == m) for m in modalities}
+    titles = {CT: "CT", CLINICAL: "Clinical data", RADIOMICS: "Radiomics"}
+    provenance = {"reactkd_version": "0", "model": {"name": "fake-prognosis", "version": "0.0.1"}}
+    return PrognosisResult(
+        case_id=job.case_id,
+        task_title=metadata.task,
+        classes=metadata.classes,
+        outcome=metadata.outcome,
+        probability=0.724,
+        logit=-1.0 + sum(sums.values()),
+        base_logit=-1.0,
+        modalities=modalities,
+        modality_contributions=tuple(
+            Contribution(m, titles[m], m, sums[m], "", 0.0) for m in modalities
+        ),
+        contributions=tuple(parts),
+        simulated_model=True,
+        notices=(
+            Notice("missing_modality", "info", "Not given: something."),
+            Notice("simulated_model", "warning", "Trained on simulated patients only."),
+        ),
+        provenance=provenance,
+        outcome_title=metadata.outcome_title,
+        horizon=metadata.horizon,
+        missing={v.name: v.title for v in schema.variables if v.name not in job.values},
+        ct_case=None if case is None else _of_outcome(case, metadata, job.case_id, provenance),
+    )
+
+
+def _of_outcome(
+    case: CaseResult, metadata: PrognosisMetadata, name: str, provenance: dict[str, Any]
+) -> CaseResult:
+    """A case with the classes of the prognosis."""
+    zeros = dict.fromkeys(metadata.class_names, 0.0)
+    return dataclasses.replace(
+        case,
+        case_id=name,
+        task_title=metadata.task,
+        classes=metadata.classes,
+        probabilities={"survival": 0.276, "death": 0.724},
+        logits=zeros,
+        bias=zeros,
+        target="death",
+        shares=tuple(dataclasses.replace(s, logit_shares=zeros) for s in case.shares),
+        outside_logit_shares=zeros,
+        modalities=("ct",),
+        provenance=provenance,
+        notices=(),
+        prediction_set=None,
+    )
