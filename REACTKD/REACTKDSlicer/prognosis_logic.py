@@ -181,7 +181,8 @@ def prognosis_inputs(
     """What a prognosis would be made from now; None while something is missing. No voxels."""
     if package is None or prognosis_obstacle(parameters, package):
         return None
-    nodes, segments = {}, ()
+    nodes: dict[str, Any] = {}
+    segments: tuple[tuple[str, str], ...] = ()
     if uses_images(parameters, package):
         rules: tuple[RoleRule, ...] = package.metadata.image.role_rules  # type: ignore[union-attr]
         nodes = {"ct": parameters.ct, "segmentation": parameters.segmentation}

@@ -74,7 +74,7 @@ def show_prognosis(
     if result.ct_case is not None:
         check_grid(result.ct_case, ct)
     before = stored_prognosis_of(scene, ct, scene.GetNodeByID(request.parameters_id))
-    for old in {before, run} - {None}:
+    for old in {before or run, run}:
         remove_run(context, old)
     try:
         nodes = _add_nodes(context, result, ct, run, request.overlay_opacity)
@@ -106,7 +106,7 @@ def _add_nodes(
         if ct is not None and node.IsA("vtkMRMLTransformableNode"):
             node.SetAndObserveTransformNodeID(ct.GetTransformNodeID())
     folder = file_in_folder(context, run, own, ct)
-    if nodes["attention"] is not None:
+    if case is not None and nodes["attention"] is not None:
         nodes["regions"].GetDisplayNode().SetVisibility(False)  # of use where someone asks for it
         set_slice_layers(context, ct, nodes["attention"], opacity)
         add_attention_legend(context, case, nodes["attention"])

@@ -84,7 +84,7 @@ class Entries:
         if not text:
             return Entries()
         try:
-            document = json.loads(text) if len(text) <= _MAX_JSON else None
+            document: Any = json.loads(text) if len(text) <= _MAX_JSON else None
             values = {name: (value, unit) for name, (value, unit) in document["values"].items()}
             words = [document["text"], *(word for pair in values.values() for word in pair)]
             if not all(isinstance(word, str) for word in words):

@@ -186,15 +186,11 @@ def test_a_what_if_is_answered_before(panel, worker, nodes):
     assert panel.prognosis.view.shown is not None
 
 
-def test_an_error_is_said_and_stays(panel, runner, slicer_harness):
-    import qt
-
+def test_an_error_is_said_and_stays(panel, runner):
     type_into(panel, "alt", "200")
     runner.error = EnvironmentProblem("The library is not there.", "Install it.")
-    slicer_harness.dialogs.answers.append(qt.QMessageBox.Ok)
     panel.ui.prognosisButton.click()
     assert panel.ui.prognosisStatusLabel.text == "The library is not there. Install it."
-    assert slicer_harness.dialogs.texts == ["The library is not there. Install it."]
     assert panel.ui.prognosisButton.enabled
 
 
@@ -282,7 +278,9 @@ def test_it_comes_back_with_the_scene(panel, nodes, tmp_path):
     slicer.mrmlScene.Clear(False)
     assert panel.prognosis.view.shown is None
     assert not shown(panel.ui.prognosisResult)
-    assert context.application_logic.OpenSlicerDataBundle(str(bundle), str(tmp_path / "opened"))
+    opened = tmp_path / "opened"
+    opened.mkdir()
+    assert context.application_logic.OpenSlicerDataBundle(str(bundle), str(opened))
     after = panel.prognosis.view.shown
     assert after is not None, panel.ui.prognosisStatusLabel.text
     assert panel.ui.prognosisHeadlineLabel.text.startswith("death (1 year)")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPOSITORY / "Testing"), str(REPOSITORY / "REACTKD")]
+sys.path[:0] = [str(REPOSITORY / f) for f in ("Testing", "Testing/gui", "REACTKD")]
 
 from harness import installed  # noqa: E402 - found by the line above
 from harness.view_drawings import beside, picture_of, plot_picture, table_picture  # noqa: E402
@@ -27,7 +27,7 @@ from harness.waiting import wait_until  # noqa: E402
 #: Width of the panel, pixels: Slicer's default, and a small screen.
 WIDTH, NARROW = 440, 320
 VIEW = (470, 470)
-_GROUPS = ("inputs", "options", "results", "display", "whatIf", "compare", "log")
+_GROUPS = ("inputs", "options", "results", "display", "whatIf", "compare", "log", "prognosis")
 
 
 class Photographer:
@@ -163,7 +163,75 @@ def take_all(harness: Any, views: Any, folder: Path) -> None:
     )
     panel.results.show(ShownCase(abstains, shown.nodes), None, panel.options.package)
     camera.take("abstains", ("results",))
+    panel.results.clear()
+    take_prognosis(camera, nodes, views)
     widget.cleanup()
+
+
+#: What is written of the patient in the picture, in no patient's name: value and unit.
+WRITTEN = {
+    "age": ("61", "a"),
+    "sex": ("female", ""),
+    "hbv": ("yes", ""),
+    "alcoholic": ("no", ""),
+    "height": ("164", "cm"),
+    "weight": ("58", "kg"),
+    "platelets": ("96", "10*9/l"),
+    "alt": ("74", "U/l"),
+    "ast": ("88", "U/l"),
+    "bilirubin_total": ("2.1", "mg/dl"),
+    "bilirubin_direct": ("0.9", "mg/dl"),
+    "creatinine": ("71", "umol/l"),
+}
+
+
+def prognosis_model(folder: Path) -> Path:
+    """The first shipped model of prognosis, or one with random weights where none is shipped."""
+    from prognosis_fakes import fake_metadata
+
+    from REACTKDLib.prognosis.networks.build import build_network
+    from REACTKDLib.prognosis.package import shipped_prognosis_packages, write_prognosis_package
+    from REACTKDLib.prognosis.schema import load_schema
+
+    for shipped in shipped_prognosis_packages():
+        return shipped
+    metadata = fake_metadata(load_schema("chronic_liver_58"), name="random-weights")
+    weights = build_network(metadata.network, 7).state_dict()
+    return write_prognosis_package(folder, metadata, weights, "# Random weights\n").path
+
+
+def take_prognosis(camera: Photographer, nodes: Any, views: Any) -> None:
+    """The section "Prognosis": a wrong unit at its field, then the result beside the views."""
+    import qt
+
+    from REACTKDLib.prognosis.clinical_entries import Entries
+
+    panel, ui = camera.panel, camera.panel.ui
+    ui.ctSelector.setCurrentNode(nodes.ct)
+    ui.segmentationSelector.setCurrentNode(nodes.segmentation)
+    with tempfile.TemporaryDirectory() as name:
+        panel.parameters.prognosis_package = str(prognosis_model(Path(name, "random-weights")))
+        wrong = Entries({**WRITTEN, "albumin": ("4.1", "g/l")})
+        panel.parameters.clinical_input = wrong.to_json()
+        camera.image(("prognosis",))
+        panel.prognosis.clinical.table.reveal("albumin")
+        camera.take("prognosis_inputs", ("prognosis",))
+        right = Entries({**WRITTEN, "albumin": ("4.1", "g/dl")})
+        panel.parameters.clinical_input = right.to_json()
+        ui.prognosisButton.click()
+        wait_until(lambda: not panel.prognosis.running, 300.0)
+        shown = panel.prognosis.view.shown
+        assert shown is not None, ui.prognosisStatusLabel.text
+        seen = picture_of(views.slices["Red"].image())
+        rows = [
+            [seen, plot_picture(shown.nodes.chart, VIEW)],
+            [table_picture(shown.nodes.table, VIEW)],
+        ]
+        camera.take_with_views("prognosis", ("prognosis",), rows)
+        camera.take("prognosis_narrow", ("prognosis",), NARROW)
+        camera.host.setPalette(dark_palette())
+        camera.take("prognosis_dark", ("prognosis",))
+        camera.host.setPalette(qt.QApplication.palette())
 
 
 def take_report(case: Any, views: dict[str, np.ndarray], folder: Path) -> None:
