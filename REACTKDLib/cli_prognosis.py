@@ -16,6 +16,7 @@ from .roles import RoleRule
 from .types import RESEARCH_USE
 
 if TYPE_CHECKING:
+    from .prognosis.clinical_input import Entry
     from .prognosis.metadata import PrognosisMetadata
     from .prognosis.types import ClinicalRecord, ClinicalSchema, PrognosisResult
     from .read import StudyFiles
@@ -150,7 +151,8 @@ def _record(options: argparse.Namespace, schema: ClinicalSchema | None) -> Clini
         raise InputError(
             "The model reads no clinical data.", "Leave out --clinical and --clinical-value."
         )
-    entries, text = [], ""
+    entries: list[Entry] = []
+    text = ""
     if options.clinical is not None:
         entries, text = clinical_entries(options.clinical, case=options.patient)
     return checked_record(schema, [*entries, *values], text=text)
