@@ -16,6 +16,7 @@ from .roles import RoleRule
 from .types import RESEARCH_USE
 
 if TYPE_CHECKING:
+    from .prognosis.clinical_input import Entry
     from .prognosis.metadata import PrognosisMetadata
     from .prognosis.types import ClinicalRecord, ClinicalSchema, PrognosisResult
     from .read import StudyFiles
