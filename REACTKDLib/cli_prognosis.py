@@ -140,7 +140,7 @@ def _record(options: argparse.Namespace, schema: ClinicalSchema | None) -> Clini
     OptionError : ``--clinical-value`` is not of its form; ``--patient`` without a table.
     """
     from .prognosis.clinical_files import clinical_entries
-    from .prognosis.clinical_input import Entry, checked_record
+    from .prognosis.clinical_input import checked_record
 
     values = [_entry(text) for text in options.clinical_value]
     if options.clinical is None and options.patient is not None:

@@ -113,6 +113,7 @@ class Panel(VTKObservationMixin):
         """Forget scene and parameters, end the worker; called before the module is unloaded."""
         self.cancel()
         self.prognosis.close()
+        self.results.close()
         self.runs.close()
         self.model_card.close()
         self.exit()

@@ -129,6 +129,11 @@ class ResultPanel:
         if node in (nodes.ct, nodes.attention, nodes.regions, nodes.document):
             self.clear()
 
+    def close(self) -> None:
+        """Nothing happens later: the widgets are about to go."""
+        self._turn.stop()
+        self.what_if.close()
+
     def begin_saving(self) -> None:
         """A scene is saved with the original in its views, not with a what-if."""
         if self.shown is not None:

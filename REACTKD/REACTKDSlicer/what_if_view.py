@@ -95,6 +95,10 @@ class WhatIfView:
             self._edited = True
             self._timer.start()
 
+    def close(self) -> None:
+        """Ask nothing any more: the widgets are about to go."""
+        self._timer.stop()
+
     def start(self) -> None:
         """Ask what the widgets say."""
         if self._shown is None:

@@ -356,7 +356,7 @@ def test_every_input_has_a_tooltip_and_the_tab_key_follows_the_eye(widget):
     order = [stop.text for stop in root.iter("tabstop")]
     assert [name for name in order if name in named] == named
     groups = [w for w in root.iter("widget") if w.get("class") == "ctkCollapsibleButton"]
-    assert len(groups) == 7
+    assert len(groups) == 8
     for group in groups:  # its header comes right before what it opens
         assert group.get("name") in order
         inside = [w.get("name") for w in group.iter("widget") if w.get("name") in order]

@@ -559,3 +559,12 @@ def test_a_scene_that_is_closed_meanwhile_ends_the_making(shown, slicer_harness)
     slicer_harness.scene.Clear(False)
     pause(0.1)
     assert shown.results._surfaces is None
+
+
+def test_a_question_in_the_making_ends_with_the_panel(shown):
+    """The wish of a moment ago must not be asked of widgets that are gone."""
+    tick(shown.ui, 0)
+    view = shown.results.what_if
+    assert view._timer.active
+    shown.cleanup()
+    assert not view._timer.active
