@@ -25,8 +25,8 @@ from REACTKDLib.prognosis.types import Variable
 
 #: Columns of the grid.
 _NAME, _VALUE, _UNIT, _STATE, COLUMNS = range(5)
-#: Characters that a field shows at least.
-_VALUE_WIDTH, _UNIT_WIDTH = 70, 62
+#: What value and unit take at least, pixels: all of a row fits a panel of 320.
+_VALUE_WIDTH, _UNIT_WIDTH = 54, 56
 _ICON = 16
 
 

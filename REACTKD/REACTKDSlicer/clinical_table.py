@@ -78,6 +78,7 @@ class ClinicalTable:
         grid = qt.QGridLayout(content)
         grid.setContentsMargins(2, 2, 2, 2)
         grid.setVerticalSpacing(2)
+        grid.setHorizontalSpacing(4)
         for column, stretch in enumerate(_STRETCH):
             grid.setColumnStretch(column, stretch)
         self.fields, self._headings = {}, {}

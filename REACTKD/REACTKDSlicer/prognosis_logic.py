@@ -226,7 +226,10 @@ def read_prognosis_request(parameters: ReactKDParameters, scene: Any) -> Prognos
     """
     package = prognosis_package_of(chosen_package(parameters))
     if reason := prognosis_obstacle(parameters, package):
-        raise InputError(reason, _("Give what is missing."))
+        raise InputError(
+            _("The prognosis cannot be computed: {reason}").format(reason=reason),
+            _("Give what is missing."),
+        )
     name = prognosis_run_name(parameters, package, scene)
     study = None
     if uses_images(parameters, package):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,11 @@ from .volumes import add_attention, add_attention_legend, set_slice_layers
 if TYPE_CHECKING:
     from .prognosis_logic import PrognosisRequest
 
-_FOR, _AGAINST = (0.75, 0.34, 0.13), (0.22, 0.49, 0.72)
+_BLUE = (0.22, 0.49, 0.72)
 _TITLE_SIZE = 14
-#: Bars of a plot: more of them could not be read.
-_BARS = 12
+_TITLE_CHARACTERS = 60  # a line of the title, in a view of a quarter of the screen
+#: Bars of a plot, and characters below each: more of them could not be read.
+_BARS, _LABEL_CHARACTERS = 8, 22
 
 
 @dataclass(frozen=True)
@@ -167,42 +169,40 @@ def add_contribution_table(context: SceneContext, result: PrognosisResult, run: 
 def add_contribution_plot(
     context: SceneContext, result: PrognosisResult, run: str
 ) -> tuple[Any, ...]:
-    """Chart, series and table of the largest contributions; the chart comes first."""
+    """Chart, series and table of the largest contributions, upwards for the outcome, downwards
+    against it; the chart comes first."""
     import slicer
     import vtk
 
     rows = prognosis_text.contribution_rows(result)[:_BARS]
     table = add_node(context, "vtkMRMLTableNode", run, "contributions")
-    titles = vtk.vtkStringArray()
+    titles, values = vtk.vtkStringArray(), vtk.vtkDoubleArray()
     titles.SetName(_("Input"))
-    table_columns = [titles]
+    values.SetName(_("Log odds"))
     for row in rows:
-        titles.InsertNextValue(row.title.translate(TABLE_FILE_SIGNS))
-    # Two series, so that the sides have colours of their own as well.
-    sides = ((_("for the outcome"), _FOR, max), (_("against it"), _AGAINST, min))
-    for name, _color, side in sides:
-        values = vtk.vtkDoubleArray()
-        values.SetName(name)
-        for row in rows:
-            values.InsertNextValue(side(row.logit, 0.0))
-        table_columns.append(values)
-    for column in table_columns:
-        table.AddColumn(column)
+        title = textwrap.shorten(row.title, _LABEL_CHARACTERS, placeholder="…")
+        titles.InsertNextValue(title.translate(TABLE_FILE_SIGNS))
+        values.InsertNextValue(row.logit)
+    table.AddColumn(titles)
+    table.AddColumn(values)
     table.SetLocked(True)
+    series = add_node(context, "vtkMRMLPlotSeriesNode", run, "contribution bars")
+    series.SetAndObserveTableNodeID(table.GetID())
+    series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeBar)
+    series.SetYColumnName(_("Log odds"))
+    series.SetLabelColumnName(_("Input"))
+    series.SetColor(*_BLUE)
     chart = add_node(context, "vtkMRMLPlotChartNode", run, "contributions chart")
-    series = []
-    for name, color, _side in sides:
-        one = add_node(context, "vtkMRMLPlotSeriesNode", run, f"contributions {name}")
-        one.SetAndObserveTableNodeID(table.GetID())
-        one.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeBar)
-        one.SetYColumnName(name)
-        one.SetLabelColumnName(_("Input"))
-        one.SetColor(*color)
-        chart.AddAndObservePlotSeriesNodeID(one.GetID())
-        series.append(one)
-    warnings = [line for line in prognosis_text.notice_lines(result) if not line[0].isalnum()]
-    chart.SetTitle("\n".join((prognosis_text.headline(result), *warnings[:2], RESEARCH_USE)))
+    chart.AddAndObservePlotSeriesNodeID(series.GetID())
+    # The bars alone would look like the answer of a model that one may use.
+    texts = [prognosis_text.headline(result), *prognosis_text.warnings(result), RESEARCH_USE]
+    lines = [line for text in texts for line in textwrap.wrap(text, _TITLE_CHARACTERS)]
+    chart.SetTitle("\n".join(lines))
     chart.SetTitleFontSize(_TITLE_SIZE)
     chart.SetYAxisTitle(_("Log odds"))
     chart.SetXAxisTitle("")
-    return chart, *series, table
+    chart.SetLegendVisibility(False)
+    largest = max((abs(row.logit) for row in rows), default=0.0) or 1.0
+    chart.SetYAxisRangeAuto(False)
+    chart.SetYAxisRange(-1.1 * largest, 1.1 * largest)
+    return chart, series, table

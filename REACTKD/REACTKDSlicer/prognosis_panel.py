@@ -30,6 +30,7 @@ from .prognosis_logic import (
 from .prognosis_model import PrognosisModel
 from .prognosis_nodes import show_prognosis
 from .prognosis_view import PrognosisView
+from .region_nodes import show_outline_only
 from .runs import Callbacks, FinishedPrognosis, Runs
 from .stored_prognoses import stored_prognosis
 
@@ -226,6 +227,8 @@ class PrognosisPanel:
             with slicer.util.tryWithErrorDisplay(_("REACTKD stopped."), waitCursor=True):
                 context = context_from_slicer_application()
                 shown = show_prognosis(run.request, run.result, context)
+                if shown.nodes.attention is not None and self._parameters is not None:
+                    show_outline_only(self._parameters.segmentation)
                 problem = ""
         finally:
             self._end(problem)

@@ -16,14 +16,15 @@ _MANY = 8
 
 @dataclass(frozen=True)
 class ContributionRow:
-    """One row of the table. ``modality`` and ``kind`` are for people; ``error`` as in
-    ``Contribution``."""
+    """One row of the table. ``kind`` of input is for people, ``whole`` where the row is all of it;
+    ``error`` as in ``Contribution``."""
 
     title: str
     kind: str
     value: str
     logit: float
     error: float | None
+    whole: bool = False
 
 
 def modality_title(name: str) -> str:
@@ -65,6 +66,11 @@ def notice_lines(result: PrognosisResult) -> tuple[str, ...]:
     return tuple(f"{marks[n.severity]}{n.text}" for n in ranked)
 
 
+def warnings(result: PrognosisResult) -> tuple[str, ...]:
+    """The texts of the warnings among the notices."""
+    return tuple(n.text for n in result.notices if n.severity == "warning")
+
+
 def contribution_line(result: PrognosisResult) -> str:
     """What the contributions in the table mean."""
     return _(
@@ -76,7 +82,7 @@ def contribution_line(result: PrognosisResult) -> str:
 def contribution_rows(result: PrognosisResult) -> tuple[ContributionRow, ...]:
     """The kinds of input in their order, then variables and families, the largest first."""
     rows = [
-        ContributionRow(c.title, _("all"), "", c.logit, c.error)
+        ContributionRow(c.title, _("all"), "", c.logit, c.error, whole=True)
         for c in result.modality_contributions
     ]
     whole = {(c.modality, c.name) for c in result.modality_contributions}

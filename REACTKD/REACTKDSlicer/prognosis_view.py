@@ -20,9 +20,9 @@ from .run_nodes import in_scene
 from .volumes import refresh_legends, set_slice_layers
 
 _SORT_ROLE = qt.Qt.UserRole
-_TITLE, _KIND, _VALUE, _LOGIT, _BAR = range(5)
-#: Signs of a whole bar.
-_BAR_SIGNS = 8
+_TITLE, _LOGIT, _BAR = range(3)
+#: Signs of the longest bar.
+_BAR_SIGNS = 4
 
 
 class PrognosisView:
@@ -106,9 +106,7 @@ class PrognosisView:
 
     def _fill(self, rows: tuple[prognosis_text.ContributionRow, ...]) -> None:
         headings = (
-            (_("Input"), _("Variable, family of radiomics features, or kind of input")),
-            (_("Kind"), _("Which kind of input it belongs to")),
-            (_("Value"), _("What was given, in the model's unit")),
+            (_("Input"), _("Variable, family of radiomics features, or all of a kind of input")),
             (_("Log odds"), _("What it adds to the log odds of the outcome")),
             (_("Bar"), _("To the right: for the outcome; to the left: against it")),
         )
@@ -120,9 +118,7 @@ class PrognosisView:
         for row in rows:
             self._model.appendRow(
                 [
-                    _text_item(row.title),
-                    _text_item(row.kind),
-                    _text_item(row.value),
+                    _input_item(row),
                     _number_item(row.logit, row.error),
                     _bar_item(row.logit, largest),
                 ]
@@ -133,10 +129,12 @@ class PrognosisView:
         header.setSectionResizeMode(_TITLE, qt.QHeaderView.Stretch)
 
 
-def _text_item(text: str) -> Any:
-    item = qt.QStandardItem(text)
+def _input_item(row: prognosis_text.ContributionRow) -> Any:
+    """What a contribution is that of, with what was given; a narrow cell shows its beginning."""
+    text = _("{title}: {value}").format(title=row.title, value=row.value or row.kind)
+    item = qt.QStandardItem(text if row.value or row.whole else row.title)
     item.setData(text.casefold(), _SORT_ROLE)
-    item.setToolTip(safe_tip(text))
+    item.setToolTip(safe_tip(text if row.whole else f"{text} ({row.kind})"))
     return item
 
 

@@ -69,10 +69,10 @@ def test_values_alone_give_a_prognosis(panel, worker, slicer_harness):
     assert lines[1] == "Horizon: 1 year"
     assert lines[2].startswith("Missing values (6): Age, Sex")
     assert ui.prognosisNoticesLabel.text.splitlines()[0].endswith("simulated patients only.")
-    assert [row[:4] for row in rows(panel)] == [
-        ["Clinical data", "all", "", "+1.00"],
-        ["Alanine aminotransferase (ALT)", "Clinical data", "200.0", "+0.50"],
-        ["Albumin", "Clinical data", "41.0", "+0.50"],
+    assert [row[:2] for row in rows(panel)] == [
+        ["Clinical data: all", "+1.00"],
+        ["Alanine aminotransferase (ALT): 200.0", "+0.50"],
+        ["Albumin: 41.0", "+0.50"],
     ]
     assert found.nodes.ct is None
     assert found.nodes.attention is None
@@ -90,7 +90,11 @@ def test_ct_and_values_give_a_prognosis_with_attention(panel, worker, nodes):
     (job,) = worker.jobs
     assert job.study
     assert job.case_id == "case CT prognosis"
-    assert [row[0] for row in rows(panel)[:3]] == ["CT", "Clinical data", "Radiomics"]
+    assert [row[0] for row in rows(panel)[:3]] == [
+        "CT: all",
+        "Clinical data: all",
+        "Radiomics: all",
+    ]
     ui = panel.ui
     assert shown(ui.prognosisAttentionButton)
     assert shown(ui.displayGroup)
@@ -226,8 +230,8 @@ def test_the_table_sorts_by_number(panel, nodes):
     choose(panel, nodes)
     type_into(panel, "alt", "200")
     compute(panel)
-    panel.ui.contributionTable._qt.sortByColumn(3, _ascending())
-    values = [float(row[3]) for row in rows(panel)]
+    panel.ui.contributionTable._qt.sortByColumn(1, _ascending())
+    values = [float(row[1]) for row in rows(panel)]
     assert values == sorted(values)
     assert values[0] < 0
 
@@ -242,10 +246,10 @@ def test_bars_are_signed(panel, nodes):
     choose(panel, nodes)
     type_into(panel, "alt", "200")
     compute(panel)
-    bars = {row[0]: row[4] for row in rows(panel)}
+    bars = {row[0]: row[2] for row in rows(panel)}
     left, right = bars["original shape"].split("│")
     assert "█" in left and "█" not in right
-    left, right = bars["CT"].split("│")
+    left, right = bars["CT: all"].split("│")
     assert "█" in right and "█" not in left
 
 
@@ -259,7 +263,7 @@ def test_each_set_of_parameters_has_its_prognosis(panel):
     assert first != second
     panel.ui.parametersComboBox.setCurrentIndex(0)
     assert panel.prognosis.view.shown.nodes.run == first
-    assert rows(panel)[1][2] == "200.0"
+    assert rows(panel)[1][0].endswith(": 200.0")
     assert stored(panel)["values"] == {"alt": ["200", "U/l"]}
 
 

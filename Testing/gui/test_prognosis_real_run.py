@@ -21,7 +21,7 @@ def panel(slicer_harness, random_prognosis):
 
 def compute(panel):
     panel.ui.prognosisButton.click()
-    wait_until(lambda: not panel.prognosis.running, 240.0)
+    wait_until(lambda: not panel.prognosis.running, 900.0)
     shown = panel.prognosis.view.shown
     assert shown is not None, panel.ui.prognosisStatusLabel.text
     return shown.result

@@ -227,6 +227,7 @@ def take_prognosis(camera: Photographer, nodes: Any, views: Any) -> None:
             [seen, plot_picture(shown.nodes.chart, VIEW)],
             [table_picture(shown.nodes.table, VIEW)],
         ]
+        camera.image(("prognosis",))  # what is new in the panel finds its height
         camera.take_with_views("prognosis", ("prognosis",), rows)
         camera.take("prognosis_narrow", ("prognosis",), NARROW)
         camera.host.setPalette(dark_palette())
