@@ -16,6 +16,7 @@ from .roles import RoleRule
 from .types import RESEARCH_USE
 
 if TYPE_CHECKING:
+    from .prognosis.clinical_input import Entry
     from .prognosis.metadata import PrognosisMetadata
     from .prognosis.types import ClinicalRecord, ClinicalSchema, PrognosisResult
     from .read import StudyFiles
@@ -139,7 +140,7 @@ def _record(options: argparse.Namespace, schema: ClinicalSchema | None) -> Clini
     OptionError : ``--clinical-value`` is not of its form; ``--patient`` without a table.
     """
     from .prognosis.clinical_files import clinical_entries
-    from .prognosis.clinical_input import checked_record
+    from .prognosis.clinical_input import Entry, checked_record
 
     values = [_entry(text) for text in options.clinical_value]
     if options.clinical is None and options.patient is not None:
@@ -150,7 +151,8 @@ def _record(options: argparse.Namespace, schema: ClinicalSchema | None) -> Clini
         raise InputError(
             "The model reads no clinical data.", "Leave out --clinical and --clinical-value."
         )
-    entries, text = [], ""
+    entries: list[Entry] = []
+    text = ""
     if options.clinical is not None:
         entries, text = clinical_entries(options.clinical, case=options.patient)
     return checked_record(schema, [*entries, *values], text=text)

@@ -42,6 +42,9 @@ _THREADS = (
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
 
+#: For workers; :func:`_steady_messages` is the same here.
+_STEADY = "import time\nimport distributed.batched\ndistributed.batched.time = time.monotonic\n"
+
 _DASK: dict[str, Any] = {
     # Cases hold their data outside of Dask: nothing can be spilled, and a paused worker would wait
     # for ever. The nanny still ends one that takes more than its memory.
@@ -56,7 +59,10 @@ _DASK: dict[str, Any] = {
     "distributed.scheduler.allowed-failures": 100,
     "distributed.admin.low-level-log-length": 100,
     # Ctrl-C reaches them too, but it is the batch that ends them.
-    "distributed.worker.preload": ["import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"],
+    "distributed.worker.preload": [
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n",
+        _STEADY,
+    ],
     # No pages for a browser.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
@@ -113,6 +119,14 @@ def _quiet_dask() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def _steady_messages() -> None:
+    """Messages of Dask wait for a moment, to go together; by the time of day, which a machine may
+    set back by hours while they wait. By this clock they never wait longer."""
+    import distributed.batched
+
+    distributed.batched.time = time.monotonic
+
+
 @contextlib.contextmanager
 def local_cluster(workers: int, memory: int | None) -> Iterator[Cluster]:
     """``workers`` processes on this machine of ``memory`` bytes each (None: an equal part of all).
@@ -129,6 +143,7 @@ def local_cluster(workers: int, memory: int | None) -> Iterator[Cluster]:
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREADS, "1"),
     }
     secure = importlib.util.find_spec("cryptography") is not None
+    _steady_messages()
     with (
         _quiet_dask(),
         dask.config.set(configuration),
@@ -188,6 +203,7 @@ def existing_cluster(address: str, memory: int | None) -> Iterator[Cluster]:
     from distributed import Client
 
     advice = "Check the address, and that scheduler and workers run."
+    _steady_messages()
     try:
         client = Client(address, timeout=_CONNECT)
     except (OSError, ValueError, TimeoutError) as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import EnvironmentProblem
 from ..prognosis.clinical_files import clinical_entries
-from ..prognosis.clinical_input import checked_record
+from ..prognosis.clinical_input import Entry, checked_record
 from ..prognosis.package import PrognosisPackage, load_prognosis_package
 from ..prognosis.types import MODALITIES, ClinicalRecord, ClinicalSchema
 from ..report import PROGNOSIS, PROVENANCE
@@ -63,7 +63,8 @@ def _record(case: Case, root: Path, schema: ClinicalSchema | None) -> ClinicalRe
     """File and columns together: what is given twice is refused."""
     if schema is None or not (case.clinical or case.values):
         return None
-    entries, text = [], ""
+    entries: list[Entry] = []
+    text = ""
     if case.clinical:
         name = case.identifier or case.name
         entries, text = clinical_entries(root / case.clinical, among=name)

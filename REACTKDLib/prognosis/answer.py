@@ -147,8 +147,13 @@ def _branch(
 def _branch_notices(branch: CtBranch | None, modalities: tuple[str, ...]) -> tuple[Notice, ...]:
     if branch is not None or CT not in modalities:
         return ()
-    text = "This form of the network has no attention over the CT: there is no map of the liver."
-    return (Notice("no_ct_attention", "info", text),)
+    return (
+        Notice(
+            "no_ct_attention",
+            "info",
+            "This form of the network has no attention over the CT: there is no map of the liver.",
+        ),
+    )
 
 
 def _far(batch: PrognosisBatch, metadata: PrognosisMetadata) -> tuple[Notice, ...]:

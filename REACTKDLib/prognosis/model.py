@@ -44,7 +44,7 @@ def load_network(package: PrognosisPackage, device: str = "auto") -> LoadedNetwo
     """
     chosen = choose_device(device)
     problem = broken_cuda() if device == "auto" and chosen == "cpu" else ""
-    notices = (cuda_failed(problem),) if problem else ()
+    notices: tuple[Notice, ...] = (cuda_failed(problem),) if problem else ()
     try:
         loaded = _load(package.path.absolute(), package.package_sha256, chosen)
     except RuntimeError as error:

@@ -64,10 +64,14 @@ def input_notices(
         *_unusual(metadata, record),
     ]
     if metadata.simulated:
-        text = (
-            "This model was trained on simulated patients only. Of a real patient its probability"
+        found.append(
+            Notice(
+                SIMULATED_MODEL,
+                "warning",
+                "This model was trained on simulated patients only. Of a real patient its"
+                " probability has no clinical meaning.",
+            )
         )
-        found.append(Notice(SIMULATED_MODEL, "warning", f"{text} has no clinical meaning."))
     return tuple(found)
 
 
@@ -76,14 +80,21 @@ def _missing(
 ) -> Iterator[Notice]:
     absent = [TITLES[m] for m in metadata.network.modalities if m not in modalities]
     if absent:
-        text = f"Not given: {', '.join(absent)}. The answer rests on the rest, which the model"
-        yield Notice("missing_modality", "info", f"{text} allows.")
+        yield Notice(
+            "missing_modality",
+            "info",
+            f"Not given: {', '.join(absent)}. The answer rests on the rest, which the model"
+            " allows.",
+        )
     schema = metadata.clinical_schema
     if CLINICAL in modalities and schema is not None and metadata.network.variables:
         missing = [name for name in schema.names if name not in record.values]
         if missing:
-            text = f"{len(missing)} of {len(schema.names)} clinical variables are missing."
-            yield Notice("missing_variables", "info", text)
+            yield Notice(
+                "missing_variables",
+                "info",
+                f"{len(missing)} of {len(schema.names)} clinical variables are missing.",
+            )
 
 
 def _unused(
@@ -101,8 +112,11 @@ def _unused(
     if record.text and metadata.text is None:
         unused.append("free text")
     if unused:
-        text = f"Given but not used: {', '.join(unused)}. This model does not read it."
-        yield Notice("unused_modality", "warning", text)
+        yield Notice(
+            "unused_modality",
+            "warning",
+            f"Given but not used: {', '.join(unused)}. This model does not read them.",
+        )
 
 
 def _unusual(metadata: PrognosisMetadata, record: ClinicalRecord) -> Iterator[Notice]:
@@ -120,5 +134,8 @@ def _unusual(metadata: PrognosisMetadata, record: ClinicalRecord) -> Iterator[No
     if outside:
         more = f" and {len(outside) - _LISTED} more" if len(outside) > _LISTED else ""
         names = ", ".join(outside[:_LISTED])
-        text = f"Outside of the middle 98 % of the training's patients: {names}{more}."
-        yield Notice("unusual_variables", "warning", text)
+        yield Notice(
+            "unusual_variables",
+            "warning",
+            f"Outside of the middle 98 % of the training's patients: {names}{more}.",
+        )

@@ -4,40 +4,29 @@ and panel call."""
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import datetime
-import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from .. import __version__
-from ..backends import check_device, library_versions
+from ..backends import check_device
 from ..deidentify import Pseudonyms
 from ..infer import cuda_failed
 from ..normalise import ModelInput
 from ..pipeline import Progress, no_progress
 from ..read import StudyFiles, file_sha256, read_study
 from ..regions import check_scheme, make_regions
-from ..types import CaseResult, Notice, SourceFile, Study, frozen_mapping
-from .clinical_values import describe
-from .inputs import PatientInputs, read_inputs, record_sha256
+from ..types import CaseResult, Notice, SourceFile, Study
+from .inputs import PatientInputs, read_inputs
 from .metadata import PrognosisMetadata
 from .notices import input_notices, no_input
 from .package import PrognosisPackage
+from .provenance import provenance_of, with_source
 from .result import check_prognosis_output, deidentified_prognosis, write_prognosis
-from .types import (
-    CLINICAL,
-    RADIOMICS,
-    ClinicalRecord,
-    Contribution,
-    PrognosisResult,
-    family,
-)
+from .titles import named_contributions
+from .types import CLINICAL, ClinicalRecord, PrognosisResult
 
 __all__ = [
     "STAGES",
@@ -59,9 +48,6 @@ STAGES = {
     "contributions": 0.78,
     "regions": 0.93,
 }
-
-_LIBRARIES = ("numpy", "scipy", "SimpleITK", "safetensors", "torch", "PyWavelets", "scikit-image")
-_NUMBERS = ("pairs", "exact_up_to", "seed")
 
 
 @dataclass(frozen=True)
@@ -186,7 +172,7 @@ def run_prognosis_files(
     )
     if files.clinical is not None:
         source = SourceFile(CLINICAL, str(files.clinical), file_sha256(files.clinical))
-        result = _with_source(result, source)
+        result = with_source(result, source)
     if pseudonyms is not None:
         result = deidentified_prognosis(result, pseudonyms)
     write_prognosis(result, output, overwrite=overwrite)
@@ -195,16 +181,6 @@ def run_prognosis_files(
 
 def _case_id(study: Study | None) -> str:
     return "case" if study is None else study.case_id
-
-
-def _with_source(result: PrognosisResult, source: SourceFile) -> PrognosisResult:
-    """The result whose clinical input came from a file."""
-    known: dict[str, Any] = dict(result.provenance)
-    known["inputs"] = [e for e in known["inputs"] if e["role"] != CLINICAL] + [vars(source)]
-    provenance, case = frozen_mapping(known), result.ct_case
-    if case is not None:
-        case = replace(case, provenance=provenance)
-    return replace(result, provenance=provenance, ct_case=case)
 
 
 # From arrays to an answer -------------------------------------------------------------------------
@@ -218,12 +194,11 @@ def _answer(
     clock: _Clock,
     case_id: str | None,
 ) -> PrognosisResult:
-    from .answer import answer, patient_batch
-
     metadata = package.metadata
-    # Nothing heavy for a patient of whom nothing is known.
     if (problem := no_input(metadata, inputs.arrays, inputs.record)) is not None:
         raise problem
+    from .answer import answer, patient_batch  # late: torch
+
     with clock.stage("model"):
         from .model import load_network
 
@@ -251,7 +226,7 @@ def _answer(
         *loaded.notices,
         *found.notices,
     )
-    provenance = frozen_mapping(_provenance(study, inputs, package, options, loaded.device, clock))
+    provenance = provenance_of(study, inputs, package, options, loaded.device, clock.seconds)
     name = case_id or _case_id(study)
     case: CaseResult | None = None
     if regions is not None and study is not None:
@@ -294,7 +269,7 @@ def _answer(
         base_logit=found.base_logit,
         modalities=found.modalities,
         modality_contributions=found.modality_contributions,
-        contributions=_named(found.contributions, metadata, inputs.record),
+        contributions=named_contributions(found.contributions, metadata, inputs.record),
         simulated_model=metadata.simulated,
         notices=all_notices,
         provenance=provenance,
@@ -310,69 +285,3 @@ def _seen(model_input: ModelInput, metadata: PrognosisMetadata) -> ModelInput:
     if metadata.network.ct.region == "roi":
         return model_input
     return replace(model_input, roi=np.ones_like(model_input.roi))
-
-
-def _named(
-    contributions: tuple[Contribution, ...], metadata: PrognosisMetadata, record: ClinicalRecord
-) -> tuple[Contribution, ...]:
-    """Titles and values for people: a variable's own, a family's number of features."""
-    schema = metadata.clinical_schema
-    variables = {v.name: v for v in schema.variables} if schema is not None else {}
-    kept = metadata.scaling.radiomics.kept if metadata.scaling.radiomics is not None else ()
-    counts: dict[str, int] = {}
-    for name in kept:
-        counts[family(name)] = counts.get(family(name), 0) + 1
-
-    def one(found: Contribution) -> Contribution:
-        if found.modality == RADIOMICS:
-            count = counts.get(found.name, 0)
-            title = found.name.replace("_", " ")
-            return replace(found, title=title, value=f"{count} feature{'s' if count != 1 else ''}")
-        if (variable := variables.get(found.name)) is None:
-            return replace(found, title="Clinical text") if found.modality == CLINICAL else found
-        value = describe(variable, record.values.get(variable.name))
-        return replace(found, title=variable.title, value=value)
-
-    return tuple(one(found) for found in contributions)
-
-
-def _provenance(
-    study: Study | None,
-    inputs: PatientInputs,
-    package: PrognosisPackage,
-    options: PrognosisOptions,
-    device: str,
-    clock: _Clock,
-) -> dict[str, Any]:
-    metadata = package.metadata
-    sources = [] if study is None else [vars(source) for source in study.sources]
-    if inputs.record.values or inputs.record.text:
-        sources.append(vars(SourceFile(CLINICAL, "", record_sha256(inputs.record))))
-    series: Mapping[str, Any] = {} if study is None else study.series
-    segments = () if study is None else study.segmentation.segments
-    return {
-        "reactkd_version": __version__,
-        "time_utc": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "model": {
-            "name": metadata.name,
-            "version": metadata.version,
-            "weights_sha256": package.weights_sha256,
-            "simulated": metadata.simulated,
-        },
-        "inputs": sources,
-        "series": {n: {**vars(c), "others": list(c.others)} for n, c in series.items()},
-        "segments": [{"label": s.label, "name": s.name, "role": s.role} for s in segments],
-        "radiomics": None if inputs.radiomics is None else inputs.radiomics.settings,
-        "calibration": dataclasses.asdict(metadata.calibration),
-        "options": {
-            "scheme": options.scheme,
-            "device": options.device,
-            **{name: getattr(options, name) for name in _NUMBERS},
-        },
-        "device": device,
-        "backend": "torch",
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "libraries": library_versions(_LIBRARIES),
-        "stage_seconds": dict(clock.seconds),
-    }

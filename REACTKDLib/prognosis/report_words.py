@@ -20,13 +20,10 @@ LARGEST = 15
 
 def outcome(result: PrognosisResult) -> str:
     """The outcome in words, with its time."""
+    if result.outcome_title:
+        return result.outcome_title
     title = next(c.title for c in result.classes if c.name == result.outcome)
-    what = result.outcome_title or title
-    return f"{what} ({result.horizon})" if result.horizon and not _says(result) else what
-
-
-def _says(result: PrognosisResult) -> bool:
-    return result.horizon.casefold() in result.outcome_title.casefold()
+    return f"{title} ({result.horizon})" if result.horizon else title
 
 
 def headline(result: PrognosisResult) -> str:
@@ -99,7 +96,8 @@ def missing_sentence(result: PrognosisResult) -> str:
     """That variables are missing, and what that means."""
     count = len(result.missing)
     what = "1 variable that the model knows is" if count == 1 else f"{count} variables are"
-    return f"{what} missing. Nothing was put in their place; the model was trained to do without."
+    place = "its" if count == 1 else "their"
+    return f"{what} missing. Nothing was put in {place} place; the model was trained to do without."
 
 
 def regions_meaning(result: PrognosisResult) -> str:

@@ -34,6 +34,7 @@ FOR_PROGRAMS = ("REACTKDLib/dose/", "REACTKDLib/simulation/")
 NOT_FOR_PROGRAMS = ("REACTKDLib/simulation/files.py",)
 #: Calls whose message is a variable: file -> how many. What the variable holds is checked by hand.
 UNKNOWN = {
+    "REACTKD/REACTKDSlicer/prognosis_logic.py": 1,
     "REACTKD/REACTKDSlicer/dependencies.py": 1,
     "REACTKDLib/dicom_input/choose_series.py": 1,
     "REACTKDLib/dicom_input/dataset.py": 1,

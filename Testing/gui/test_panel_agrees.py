@@ -145,7 +145,7 @@ def test_a_scene_saved_during_a_what_if_opens_with_the_original(shown, slicer_ha
 
 def test_the_report_has_pictures_of_the_original(shown, slicer_harness, monkeypatch, tmp_path):
     import qt
-    from REACTKDSlicer import report_files
+    from REACTKDSlicer import result_panel
 
     scene, ui = slicer_harness.scene, shown.ui
     tick(ui, 0)
@@ -156,7 +156,7 @@ def test_the_report_has_pictures_of_the_original(shown, slicer_harness, monkeypa
         pictured.append(composite(scene).GetForegroundVolumeID())
         return {}
 
-    monkeypatch.setattr(report_files, "view_pictures", look)
+    monkeypatch.setattr(result_panel, "view_pictures", look)
     file = str(tmp_path / "report.html")
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *arguments: file)
     ui.reportButton.click()

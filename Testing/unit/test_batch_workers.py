@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -223,3 +225,44 @@ def test_a_cluster_that_cannot_do_cases_ends_the_batch(tmp_path):
     client = FakeClient(lambda job: ModuleNotFoundError("No module named 'REACTKDLib'"))
     with pytest.raises(EnvironmentProblem, match="No module named 'REACTKDLib'"):
         list(run_on_dask(jobs(tmp_path, 3), simulated, Cluster(client, "", None)))
+
+
+JUMPING = """
+import random, sys, time
+sys.path[:0] = {path!r}
+from pathlib import Path
+real, chance, begun = time.time, random.Random(7), []
+time.time = lambda: real() + (chance.choice([-86400.0, 0.0, 86400.0]) if begun else 0.0)
+if __name__ == "__main__":
+    from batch_work import Heard, simulated
+    from REACTKDLib.batch.run import BatchOptions, run_batch
+    from REACTKDLib.model_package import load_package
+    class Begun(Heard):
+        def ended(self, outcome, counts):
+            super().ended(outcome, counts)
+            begun.append(outcome)
+    heard = Begun()
+    how = BatchOptions(workers=2, memory=1 << 30)
+    run_batch(Path({manifest!r}), Path({output!r}), load_package(Path({package!r})), how, heard,
+              simulated)
+    assert not heard.failures
+    print(heard.counts.done)
+"""
+
+
+def test_a_clock_that_jumps_by_a_day_delays_nothing(tmp_path, random_package):
+    """From the first case on, every look at the time of day may be a day off."""
+    names = [f"c{n}" for n in range(100)]
+    manifest = write_manifest(tmp_path / "in", names)
+    program = tmp_path / "program.py"
+    values = {"path": sys.path, "manifest": str(manifest), "output": str(tmp_path / "out")}
+    program.write_text(JUMPING.format(package=str(random_package.path), **values), "utf-8")
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(len(names))]

@@ -48,7 +48,7 @@ def test_ct_segmentation_and_values_give_the_pipelines_answer(
     assert result.probability == pytest.approx(phantom_prognosis.probability, abs=1e-4)
     assert [e["role"] for e in result.provenance["inputs"]] == ["ct", "segmentation", "clinical"]
     said = capsys.readouterr().out
-    assert "Research use only" in said and "Death within one year (1 year): " in said
+    assert "Research use only" in said and "Death within one year: " in said
     assert "Radiomics" in said and "simulated patients only" in said
     assert str(tmp_path / "result") in said
 

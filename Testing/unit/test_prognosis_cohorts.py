@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from REACTKDLib.types import Study
 from training.cohort import sample_case_parameters, simulate_cohort_case
 from training.evaluation.discrimination import binary_auc
 from training.manifest_file import ManifestError
-from training.prognosis import listed
+from training.prognosis import simulated_cases
 from training.prognosis.cohort import PrognosisCase, PrognosisCohort, modalities_of
 from training.prognosis.features import measure_radiomics, radiomics_of
 from training.prognosis.hcc_table import hcc_schema, not_in_unit, read_hcc_table
@@ -362,33 +361,44 @@ def test_simulated_patients_without_images(tmp_path: Path) -> None:
 
 
 def test_the_ct_is_that_of_the_frozen_cohort(
-    tmp_path: Path, inline: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parameters = sample_case_parameters("internal", 7, 20260)
     whole = simulate_cohort_case(parameters, "internal", 7, 20260)
-    study = listed._simulate(7, 20260)
+    study = simulated_cases.simulated_study(7, 20260)
     np.testing.assert_array_equal(study.ct.array, whole.ct.array)
     assert set(study.volumes) == {"ct"}
 
-    image = SimpleNamespace(volumes={"ct": np.ones((2, 2, 2), np.float16)}, roi=np.ones((2, 2, 2)))
     asked = []
 
-    def prepared(preparation, profile, indices, cache, workers):
-        asked.append((preparation.seed, preparation.spec.name, profile, indices))
-        return [image] * len(indices)
+    def simulated(index: int, seed: int) -> Study:
+        asked.append((index, seed))
+        return study
 
-    monkeypatch.setattr("training.prepare.prepare_simulated", prepared)
-    monkeypatch.setattr(listed, "_simulate", lambda index, seed: study)
-    spec = str(CONFIGS / "hcc_grade3.json")
+    monkeypatch.setattr(simulated_cases, "simulated_study", simulated)
+    spec = str(CONFIGS / "prognosis" / "liver_ct.json")
     settings = SimulatedPatients(6, 20260, spec, "plain figures", ("liver",))
-    cohort = simulated_cohort(settings, tmp_path, tmp_path)
-    assert asked == [(20260, "hcc-grade3-simulated", "internal", range(6))]
-    arrays = cohort.cases[1].arrays
+    cohort = simulated_cohort(settings, tmp_path, tmp_path, workers=1)
+    assert asked == [(index, 20260) for index in range(6)]
+    again = simulated_cohort(settings, tmp_path, tmp_path, workers=1)
+    assert len(asked) == 6  # kept
+    assert again.fingerprint == cohort.fingerprint
+    other = replace(settings, roles=("lesion",))
+    assert simulated_cohort(other, tmp_path, tmp_path, 1).fingerprint != cohort.fingerprint
+    case = cohort.cases[1]
+    arrays = case.arrays
     assert modalities_of(arrays) == ("ct", "clinical", "radiomics")
-    assert arrays.ct is not None and arrays.ct.dtype == np.float32
-    assert arrays.radiomics is not None
+    assert arrays.ct is not None and arrays.roi is not None and case.lesion is not None
+    assert arrays.ct.shape == arrays.roi.shape == case.lesion.shape
+    assert all(n % 4 == 1 for n in arrays.ct.shape)  # whole cells of the network's feature map
+    assert arrays.radiomics is not None and case.statistics is not None
     # Less the lesions, which the radiomics leave out.
     assert 0.7 < arrays.radiomics[0] / parameters.liver_volume_ml < 1.05
+    assert case.statistics.volume_ml > arrays.radiomics[0]
+    voxel_ml = 8**3 / 1000
+    assert case.lesion.sum() * voxel_ml == pytest.approx(
+        case.statistics.volume_ml - arrays.radiomics[0], rel=0.2
+    )
 
 
 def test_sight_finds_what_figures_hold_and_no_more() -> None:

@@ -295,10 +295,11 @@ def test_the_table_shows_published_figures_apart() -> None:
 
 @pytest.mark.parametrize("name", ["hcc_survival", "sts", "simulated"])
 def test_shipped_configurations_are_valid(name: str) -> None:
-    settings = read_prognosis_study(CONFIGS / f"{name}.json").settings
+    configuration = read_prognosis_study(CONFIGS / f"{name}.json")
+    settings = configuration.settings
     context = Context(SCHEMA, ("f_a",), settings.scaling, settings.inner_parts)
-    for method in settings.methods.values():
-        make_method(method.kind, method.settings, context)
+    for title, method in settings.methods.items():
+        make_method(method.kind, configuration.method_settings(title), context)
     if name == "simulated":
         assert all(len(m.seeds) == 3 for m in settings.methods.values())
 

@@ -14,7 +14,7 @@ from REACTKDLib.cli import main
 from REACTKDLib.deidentify import Pseudonyms
 from REACTKDLib.errors import InputError, OutputError
 from REACTKDLib.prognosis.report_page import prognosis_report_html
-from REACTKDLib.prognosis.report_words import headline, sum_sentence
+from REACTKDLib.prognosis.report_words import headline, outcome, sum_sentence
 from REACTKDLib.prognosis.result import (
     deidentified_prognosis,
     is_prognosis,
@@ -174,7 +174,8 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text += data
+        if "style" not in self.open:
+            self.text += data
 
 
 def read_page(text: str) -> Page:
@@ -205,7 +206,7 @@ def test_the_report_says_what_matters(phantom_prognosis, simple):
     ):
         assert part in page.text, part
     assert "script" not in page.tags
-    assert headline(phantom_prognosis).startswith("Death within one year (1 year): ")
+    assert headline(phantom_prognosis).startswith("Death within one year: ")
 
 
 def test_the_report_escapes_everything(phantom_prognosis):
@@ -225,6 +226,11 @@ def test_the_report_escapes_everything(phantom_prognosis):
     page = read_page(prognosis_report_html(result, {}))
     assert "img" not in page.tags
     assert page.text.count(evil) >= 6
+
+
+def test_an_outcome_without_words_has_its_class_and_time(phantom_prognosis):
+    assert outcome(replace(phantom_prognosis, outcome_title="")) == "Died (1 year)"
+    assert outcome(replace(phantom_prognosis, outcome_title="", horizon="")) == "Died"
 
 
 def test_a_sum_that_does_not_hold_is_shouted(phantom_prognosis):

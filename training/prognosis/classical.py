@@ -71,7 +71,8 @@ class TableColumns:
         lacking: tuple[bool, ...] = ()
         if CLINICAL in inputs and scaling.clinical is not None:
             _, there = scaling.clinical_inputs(rows)
-            lacking = tuple(bool(b) for b in there.any(axis=0) & ~there.all(axis=0))
+            share = there.mean(axis=0)
+            lacking = tuple(bool(0 < s < 1) for s in share)
         absent = [row.radiomics is None for row in rows]
         bare = cls(
             scaling, inputs, lacking, any(absent) and not all(absent), np.zeros(1), np.ones(1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from REACTKDLib.checks import InputStatistics
 from REACTKDLib.errors import InputError
 from REACTKDLib.prognosis.types import (
     CLINICAL,
@@ -31,12 +32,17 @@ class PrognosisCase:
 
     ``label`` : 1 where the event happened, 0 where it did not, :data:`UNKNOWN` for a method that
     predicts. ``group`` : a centre or another unit that no split may part; "" is the patient alone.
+    ``statistics`` of the CT, for what a model package says of its training; None without one.
+    ``lesion`` : how much of each voxel of the CT is lesion, (k, j, i), 0..1; only a training may
+    look at it, None where nobody drew any.
     """
 
     patient: str
     label: int
     arrays: PatientArrays
     group: str = ""
+    statistics: InputStatistics | None = None
+    lesion: np.ndarray | None = None
 
     @property
     def unit(self) -> str:
@@ -44,8 +50,8 @@ class PrognosisCase:
         return f"group {self.group}" if self.group else f"patient {self.patient}"
 
     def blind(self) -> PrognosisCase:
-        """The case without its outcome."""
-        return dataclasses.replace(self, label=UNKNOWN)
+        """The case without its outcome, and without what else only a training may see."""
+        return dataclasses.replace(self, label=UNKNOWN, lesion=None)
 
 
 @dataclass(frozen=True, eq=False)

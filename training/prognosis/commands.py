@@ -36,10 +36,18 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         ("prognosis-run", _run, "nested cross-validation of a prognosis study, resumable"),
         ("prognosis-evaluate", _evaluate, "write results.json and report.html of what is finished"),
         ("prognosis-reproduce", _reproduce, "both, in order"),
+        ("prognosis-export", _export, "train a network on everybody, write a model package"),
     ):
         command = commands.add_parser(name, help=text, parents=[of_study])
         command.set_defaults(run=run)
         if name != "prognosis-evaluate":
+            command.add_argument(
+                "--device",
+                default="cpu",
+                choices=("auto", "cpu", "cuda"),
+                help="that trains networks; the CPU gives the same on every machine of a kind",
+            )
+        if name in ("prognosis-run", "prognosis-reproduce"):
             command.add_argument(
                 "--part",
                 type=part,
@@ -51,15 +59,17 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                 "--method", action="append", default=[], help="only this (repeatable)"
             )
             command.add_argument("--minutes", type=float, help="begin no training after this time")
-            command.add_argument(
-                "--device",
-                default="cpu",
-                choices=("auto", "cpu", "cuda"),
-                help="that trains networks; the CPU gives the same on every machine of a kind",
-            )
-        if name != "prognosis-run":
+        if name in ("prognosis-evaluate", "prognosis-reproduce"):
             command.add_argument(
                 "--readme", type=Path, help="Markdown file whose table is made anew"
+            )
+        if name == "prognosis-export":
+            command.add_argument("--method", default="TMI-CLNet", help="method of the network")
+            command.add_argument("--package", type=Path, required=True, help="package to write")
+            command.add_argument(
+                "--attribution",
+                required=True,
+                help="source and licence of the training data, a sentence",
             )
 
 
@@ -151,3 +161,11 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _reproduce(options: argparse.Namespace) -> None:
     _run(options)
     _evaluate(options)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from .export import export_prognosis
+
+    study = open_study(options)
+    written = export_prognosis(study, options.method, options.package, options.attribution)
+    print(written.card)

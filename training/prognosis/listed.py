@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from REACTKDLib.checks import InputStatistics
 from REACTKDLib.errors import OptionError
 from REACTKDLib.model_package import ModelSpec, spec_from_section
 from REACTKDLib.prognosis.clinical_arrays import to_array
@@ -25,8 +26,7 @@ from REACTKDLib.prognosis.types import ClinicalRecord, ClinicalSchema, PatientAr
 from REACTKDLib.read import read_study
 from REACTKDLib.types import ClassInfo, Study
 
-from ..cohort import sample_case_parameters, simulate_cohort_case
-from ..label_schema import LabelSchema
+from ..label_schema import LabelSchema, Written
 from ..manifest import Cohort, CohortCase, case_of_row, study_files
 from ..manifest_check import case_problems, cohort_problems, column_problems, file_problems
 from ..manifest_file import ManifestError, Row, Table, read_rows
@@ -34,11 +34,16 @@ from .cohort import PrognosisCase, PrognosisCohort
 from .features import measure_radiomics, radiomics_of
 from .settings import ListedPatients, SimulatedPatients
 from .simulated import EVENT, simulate_outcome
+from .simulated_cases import ImagesOf, simulated_arrays
 from .simulated_variables import simulated_schema
 
 __all__ = ["listed_cohort", "read_prognosis_manifest", "read_spec", "simulated_cohort"]
 
-_YES, _NO = ("yes", "true", 1), ("no", "false", 0)
+#: What a label of the event, and of none, may be written as in any manifest.
+_LABELS: dict[str, tuple[Written, ...]] = {
+    "none": ("no", "false", 0),
+    "event": ("yes", "true", 1),
+}
 _PREFIX = "clinical_"
 
 
@@ -133,7 +138,7 @@ def listed_cohort(
     ------
     ManifestError, OptionError, InputError : manifest, settings or images cannot be used.
     """
-    written = {k: (*v, *settings.labels.get(k, ())) for k, v in (("none", _NO), ("event", _YES))}
+    written = {name: (*v, *settings.labels.get(name, ())) for name, v in _LABELS.items()}
     classes = (ClassInfo("none", f"no {settings.event}"), ClassInfo("event", settings.event))
     labels = LabelSchema("prognosis", classes, written)
     path = folder / settings.manifest
@@ -141,12 +146,14 @@ def listed_cohort(
     with_ct = Cohort(path.stem, tuple(c for c, i in zip(cases, imaged, strict=True) if i), labels)
     spec = read_spec(folder, settings.spec) if settings.spec else None
     images: dict[str, PatientArrays] = {}
+    beside: dict[str, tuple[InputStatistics, np.ndarray]] = {}
     if spec is not None and with_ct.cases:
         from ..prepare import Preparation, prepare_cohort
 
         prepared = prepare_cohort(Preparation(spec, seed), with_ct, work / "cases", workers)
         for case, there in zip(with_ct.cases, prepared, strict=True):
             images[case.case_id] = _images(there)
+            beside[case.case_id] = (there.statistics, there.lesion)
     names: tuple[str, ...] = ()
     values: dict[str, np.ndarray] = {}
     if settings.radiomics is not None:
@@ -171,7 +178,8 @@ def listed_cohort(
         assert case.label is not None  # read with a label schema
         # Studies of one patient stay together as a patient's cases do.
         group = case.group or (case.patient if case.study else "")
-        patients.append(PrognosisCase(case.case_id, case.label, arrays, group))
+        more = beside.get(case.case_id, (None, None))
+        patients.append(PrognosisCase(case.case_id, case.label, arrays, group, *more))
     return PrognosisCohort(
         path.stem,
         tuple(patients),
@@ -214,36 +222,21 @@ def simulated_cohort(
     """
     indices = range(settings.count)
     outcomes = [simulate_outcome(index, settings.seed) for index in indices]
-    ct: list[PatientArrays] = [PatientArrays()] * settings.count
-    if settings.spec is not None:
-        from ..prepare import Preparation, prepare_simulated
-
-        preparation = Preparation(read_spec(folder, settings.spec), settings.seed)
-        cache = work / "cases"
-        prepared = prepare_simulated(preparation, "internal", indices, cache, workers)
-        ct = [_images(case) for case in prepared]
-    names: tuple[str, ...] = ()
-    values: dict[str, np.ndarray] = {}
-    keys = [f"simulated_internal_{settings.seed}_{index:05d}" for index in indices]
-    if settings.radiomics is not None:
-        readers = {k: partial(_simulate, n, settings.seed) for n, k in enumerate(keys)}
-        radiomics = radiomics_of(settings.radiomics, folder)
-        names, values = measure_radiomics(
-            readers, radiomics, settings.roles, work / "radiomics", workers
-        )
+    made = ImagesOf(
+        settings.seed,
+        None if settings.spec is None else read_spec(folder, settings.spec),
+        None if settings.radiomics is None else radiomics_of(settings.radiomics, folder),
+        settings.roles,
+    )
+    names, images = simulated_arrays(indices, made, work / "cases", workers)
     schema = simulated_schema()
     cases = tuple(
-        PrognosisCase(
-            f"simulated-internal-{index:05d}",
-            outcomes[index].label,
-            PatientArrays(
-                to_array(schema, outcomes[index].record),
-                values.get(keys[index]),
-                ct[index].ct,
-                ct[index].roi,
-            ),
+        replace(
+            case,
+            label=outcome.label,
+            arrays=replace(case.arrays, clinical=to_array(schema, outcome.record)),
         )
-        for index in indices
+        for case, outcome in zip(images, outcomes, strict=True)
     )
     return PrognosisCohort(
         f"simulated internal, seed {settings.seed}",
@@ -253,8 +246,3 @@ def simulated_cohort(
         schema=schema,
         radiomics=names,
     )
-
-
-def _simulate(index: int, seed: int) -> Study:
-    parameters = sample_case_parameters("internal", index, seed)
-    return simulate_cohort_case(parameters, "internal", index, seed, pet=False).study()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -12,17 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from REACTKDLib.prognosis.network_inputs import network_batch
+from REACTKDLib.normalise import to_feature_grid
+from REACTKDLib.prognosis.network_inputs import network_batch, stacked_volumes
 from REACTKDLib.prognosis.networks.batch import PrognosisBatch
 from REACTKDLib.prognosis.networks.build import PrognosisNetwork, build_network, log_odds
 from REACTKDLib.prognosis.networks.spec import PrognosisNetworkSpec
 from REACTKDLib.prognosis.scaling import PrognosisScaling
-from REACTKDLib.prognosis.types import PatientArrays
 
+from .cohort import PrognosisCase
 from .dropout import thin_out
 from .losses import PrognosisLoss
-from .network_settings import Augmentation, NetworkSettings
+from .network_images import LesionTask, augmented, mirrored
+from .network_settings import NetworkSettings
 from .sampling import balanced_batches
+from .text_tokens import TextReader
 
 __all__ = ["Patients", "Trained", "one_thread", "predicted", "train_network"]
 
@@ -36,26 +39,41 @@ _LEAST_GAIN = 1e-4
 class Patients:
     """Patients as tensors; volumes in half precision, to hold a cohort in memory.
 
-    ``labels`` (n,), 0 or 1.
+    ``labels`` (n,), 0 or 1. ``lesions`` (n, k', j', i'), how much of each position of the CT's
+    feature map is lesion, NaN where a patient has none drawn; None where nobody has.
     """
 
     everything: PrognosisBatch
     labels: Tensor
+    lesions: Tensor | None = None
 
     @classmethod
     def of(
         cls,
-        arrays: Sequence[PatientArrays],
-        labels: Sequence[int],
+        cases: Sequence[PrognosisCase],
         scaling: PrognosisScaling,
         spec: PrognosisNetworkSpec,
         size: tuple[int, int, int] | None = None,
+        texts: TextReader | None = None,
     ) -> Patients:
-        """``size`` of the volumes as :func:`REACTKDLib.prognosis.network_inputs.network_batch`."""
+        """``size`` of the volumes as :func:`REACTKDLib.prognosis.network_inputs.network_batch`;
+        ``texts`` for a network that reads text."""
+        arrays = [case.arrays for case in cases]
         whole = network_batch(arrays, scaling, spec.modalities, size)
+        if not spec.variables:
+            whole = replace(whole, clinical=None)
+        if texts is not None and spec.text_hidden:
+            vectors, mask = texts(arrays)
+            whole = replace(whole, text=vectors, text_mask=mask)
+        drawn, lesions = [c.lesion for c in cases], None
         if whole.ct is not None and whole.roi is not None:
+            if any(lesion is not None for lesion in drawn):
+                k, j, i = whole.ct.shape[2:]
+                cells = to_feature_grid(stacked_volumes(drawn, (k, j, i)), spec.ct.total_stride)
+                cells[[lesion is None for lesion in drawn]] = np.nan
+                lesions = torch.from_numpy(cells[:, 0])
             whole = replace(whole, ct=whole.ct.half(), roi=whole.roi.half())
-        return cls(whole, torch.tensor(list(labels)))
+        return cls(whole, torch.tensor([c.label for c in cases]), lesions)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -137,7 +155,10 @@ def _train(
     network = build_network(spec).to(device)
     loss = PrognosisLoss(settings.loss, spec.width).to(device)
     generator = torch.Generator().manual_seed(seed)
-    parameters = list(network.parameters())
+    lesions = None
+    if settings.lesions and train.lesions is not None and spec.form == "corrected":
+        lesions = LesionTask(spec.width).to(device)
+    parameters = [*network.parameters(), *(lesions.parameters() if lesions else ())]
     optimiser = torch.optim.AdamW(
         parameters, settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -150,9 +171,15 @@ def _train(
         network.train()
         loss.train()
         for rows in _batches(train.labels.numpy(), settings, seed, epoch):
-            shown = _augmented(train.batch(rows, device), settings.augmentation, generator)
-            output = network(thin_out(shown, spec, settings.dropout, generator))
-            terms = loss(output, train.labels[rows].to(device))
+            batch, turned = train.batch(rows, device), None
+            if batch.ct is not None:
+                batch, turned = augmented(batch, settings.augmentation, generator)
+            tokens = network.ct_tokens(batch)
+            shown = thin_out(batch, spec, settings.dropout, generator)
+            terms = loss(network(shown, tokens), train.labels[rows].to(device))
+            if lesions is not None and tokens is not None and train.lesions is not None:
+                cells = train.lesions[rows].to(device)
+                terms["lesions"] = settings.lesions * lesions(tokens, mirrored(cells, turned))
             optimiser.zero_grad()
             torch.stack(list(terms.values())).sum().backward()
             nn.utils.clip_grad_norm_(parameters, settings.clip)
@@ -185,7 +212,8 @@ def _batches(
             yield rows
 
 
-def _rate(settings: NetworkSettings, per_epoch: int):  # type: ignore[no-untyped-def]
+def _rate(settings: NetworkSettings, per_epoch: int) -> Callable[[int], float]:
+    """Factor of the learning rate of each step: up along a line, down along a cosine."""
     total = max(1, settings.epochs * per_epoch)
     rising = max(1, round(settings.warm_up * total))
 
@@ -205,23 +233,3 @@ def _loss(logits: np.ndarray, patients: Patients, settings: NetworkSettings) -> 
     if settings.balanced and both:
         return float((each[event].mean() + each[~event].mean()) / 2)
     return float(each.mean())
-
-
-def _augmented(
-    batch: PrognosisBatch, how: Augmentation, generator: torch.Generator
-) -> PrognosisBatch:
-    """CT mirrored and with noise, a patient like no other; the region goes with it."""
-    ct, roi = batch.ct, batch.roi
-    if ct is None or roi is None:
-        return batch
-    if how.flip:
-        turned = torch.rand(len(ct), 3, generator=generator) < 0.5
-        for axis in range(3):
-            rows = turned[:, axis].nonzero()[:, 0].to(ct.device)
-            if len(rows):
-                ct, roi = ct.clone(), roi.clone()
-                ct[rows], roi[rows] = ct[rows].flip(2 + axis), roi[rows].flip(2 + axis)
-    if how.noise:
-        noise = torch.randn(ct.shape, generator=generator).to(ct.device)
-        ct = ct + how.noise * noise
-    return replace(batch, ct=ct, roi=roi)

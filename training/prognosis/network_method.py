@@ -16,7 +16,7 @@ import torch
 from REACTKDLib.prognosis.networks.build import PrognosisNetwork
 from REACTKDLib.prognosis.networks.spec import PrognosisNetworkSpec
 from REACTKDLib.prognosis.scaling import PrognosisScaling
-from REACTKDLib.prognosis.types import CT, ClinicalSchema
+from REACTKDLib.prognosis.types import CLINICAL, CT, ClinicalSchema
 
 from ..folds import split_units
 from .cohort import PrognosisCase, named
@@ -24,6 +24,7 @@ from .network_fit import Patients, Trained, one_thread, predicted, train_network
 from .network_settings import NetworkSettings, network_spec
 from .platt import Platt, fit_platt
 from .scaling import ScalingSettings, fit_scaling
+from .text_tokens import TextReader
 
 __all__ = ["FittedNetwork", "Member", "NetworkMethod"]
 
@@ -32,12 +33,14 @@ __all__ = ["FittedNetwork", "Member", "NetworkMethod"]
 class Member:
     """A trained network with the scaling of its own training patients.
 
-    ``size`` : (k, j, i) that its volumes have, None where any size is the same to it.
+    ``size`` : (k, j, i) that its volumes have, None where any size is the same to it. ``texts`` :
+    what it reads of text.
     """
 
     trained: Trained
     scaling: PrognosisScaling
     size: tuple[int, int, int] | None
+    texts: TextReader | None = None
 
     @property
     def network(self) -> PrognosisNetwork:
@@ -63,9 +66,7 @@ class FittedNetwork:
         found = []
         with one_thread():
             for member in self.members:
-                arrays = [case.arrays for case in patients]
-                labels = [case.label for case in patients]
-                own = Patients.of(arrays, labels, member.scaling, member.spec, member.size)
+                own = Patients.of(patients, member.scaling, member.spec, member.size, member.texts)
                 found.append(predicted(member.network, own, torch.device("cpu")))
         return self.calibration(np.mean(found, axis=0))
 
@@ -139,16 +140,19 @@ class NetworkMethod:
         labels, arrays = [case.label for case in train], [case.arrays for case in train]
         scaling = fit_scaling(arrays, labels, self.schema, self.radiomics, self.scaling)
         shapes = [a.ct.shape for a in arrays if a.ct is not None]
-        spec = network_spec(settings, self.fusion, scaling, self.schema, bool(shapes))
+        texts = None
+        if settings.text is not None and CLINICAL in settings.inputs and self.schema is not None:
+            texts = TextReader(settings.text, self.schema, settings.form)
+        width = 0 if texts is None else texts.width
+        spec = network_spec(settings, self.fusion, scaling, self.schema, bool(shapes), width)
         size = None
         if CT in spec.modalities and spec.ct.region == "volume":
             k, j, i = (max(n) for n in zip(*shapes, strict=True))
             size = (k, j, i)
-        own = Patients.of(arrays, labels, scaling, spec, size)
-        held_out = [case.arrays for case in selection]
-        other = Patients.of(held_out, [c.label for c in selection], scaling, spec, size)
+        own = Patients.of(train, scaling, spec, size, texts)
+        other = Patients.of(selection, scaling, spec, size, texts)
         trained = train_network(spec, settings, own, other, seed, torch.device(self.device))
-        return Member(trained, scaling, size)
+        return Member(trained, scaling, size, texts)
 
 
 def _details(members: Sequence[Member], calibration: Platt) -> dict[str, Any]:

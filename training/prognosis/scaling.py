@@ -103,14 +103,15 @@ def _fit_clinical(
     # A variable without spread (all alike, or all missing) says nothing: its value becomes 0.
     spread = np.where(spread > 0, spread, 1.0)
     scaled_median = np.clip((median - centre) / spread, -settings.limit, settings.limit)
-    columns = _floats(centre, spread, scaled_median)
     return ClinicalScaling(
         plain.names,
         plain.kinds,
         plain.categories,
         plain.logarithmic,
-        *columns,
-        limit=settings.limit,
+        _floats(centre),
+        _floats(spread),
+        _floats(scaled_median),
+        settings.limit,
     )
 
 
@@ -135,13 +136,15 @@ def _fit_radiomics(
     return RadiomicsScaling(
         names,
         tuple(names[n] for n in usable),
-        *_floats(centre, spread, scaled_median),
-        limit=settings.limit,
+        _floats(centre),
+        _floats(spread),
+        _floats(scaled_median),
+        settings.limit,
     )
 
 
-def _floats(*columns: np.ndarray) -> list[tuple[float, ...]]:
-    return [tuple(float(v) for v in column) for column in columns]
+def _floats(column: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(v) for v in column)
 
 
 def _moments(

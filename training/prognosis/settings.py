@@ -20,6 +20,7 @@ __all__ = [
     "NETWORK_KINDS",
     "ListedPatients",
     "MethodSettings",
+    "PackageTexts",
     "PrognosisConfiguration",
     "PrognosisSettings",
     "SimulatedPatients",
@@ -80,6 +81,23 @@ class MethodSettings:
 
 
 @dataclass(frozen=True)
+class PackageTexts:
+    """What a model package of a study's network says of itself.
+
+    ``name`` for programs, ``title`` and ``task`` for people; ``outcome_title`` is the event in
+    words, ``horizon`` its time ("2 years", "" for none); ``classes`` : titles of no event and
+    event.
+    """
+
+    name: str
+    title: str
+    task: str
+    outcome_title: str
+    classes: tuple[str, str]
+    horizon: str = ""
+
+
+@dataclass(frozen=True)
 class PrognosisSettings:
     """Everything that a study is.
 
@@ -88,6 +106,7 @@ class PrognosisSettings:
     splits. ``references`` : every other method is compared with each of these, paired.
     ``network`` : settings of every method whose kind is a network, unless its own say otherwise. A
     network's ``choices``, a list of settings to lay over the others, are chosen from inside.
+    ``package`` : texts of a model package, where one is to be written.
     """
 
     name: str
@@ -100,6 +119,7 @@ class PrognosisSettings:
     inner_parts: int = 5
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
     network: Mapping[str, Any] = field(default_factory=dict)
+    package: PackageTexts | None = None
     hcc_table: str | None = None
     listed: ListedPatients | None = None
     simulated: SimulatedPatients | None = None
