@@ -203,6 +203,8 @@ def prognosis_model(folder: Path) -> Path:
 def take_prognosis(camera: Photographer, nodes: Any, views: Any) -> None:
     """The section "Prognosis": a wrong unit at its field, then the result beside the views."""
     import qt
+    from REACTKDSlicer.context import context_from_slicer_application
+    from REACTKDSlicer.scene_nodes import jump_to_attention
 
     from REACTKDLib.prognosis.clinical_entries import Entries
 
@@ -222,10 +224,13 @@ def take_prognosis(camera: Photographer, nodes: Any, views: Any) -> None:
         wait_until(lambda: not panel.prognosis.running, 300.0)
         shown = panel.prognosis.view.shown
         assert shown is not None, ui.prognosisStatusLabel.text
-        seen = picture_of(views.slices["Red"].image())
+        if shown.result.ct_case is not None:
+            context = context_from_slicer_application()
+            jump_to_attention(context, shown.result.ct_case, shown.nodes)
+        axial, coronal = (picture_of(views.slices[n].image()) for n in ("Red", "Green"))
         rows = [
-            [seen, plot_picture(shown.nodes.chart, VIEW)],
-            [table_picture(shown.nodes.table, VIEW)],
+            [axial, plot_picture(shown.nodes.chart, VIEW)],
+            [coronal, table_picture(shown.nodes.table, VIEW)],
         ]
         camera.image(("prognosis",))  # what is new in the panel finds its height
         camera.take_with_views("prognosis", ("prognosis",), rows)
