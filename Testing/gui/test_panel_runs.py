@@ -134,13 +134,16 @@ def test_the_log_is_shown_on_demand(running, worker):
     worker.finish()
 
 
-def test_a_hundred_runs_leave_the_scene_as_a_few_do(widget, nodes, slicer_harness):
+def test_a_hundred_runs_leave_the_scene_as_a_few_do(
+    widget, nodes, slicer_harness, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # nobody else's folders
     choose(widget.panel, nodes)
     scene = slicer_harness.scene
 
     def state():
         items = scene.GetSubjectHierarchyNode().GetNumberOfItems()
-        folders = len(list(Path(tempfile.gettempdir()).glob("REACTKD-run-*")))
+        folders = len(list(tmp_path.glob("REACTKD-run-*")))
         return scene.GetNumberOfNodes(), items, folders
 
     for _ in range(3):
