@@ -88,6 +88,7 @@ def take_all(harness: Any, views: Any, folder: Path) -> None:
     from REACTKDSlicer.logic import ShownCase
     from REACTKDSlicer.pictures import draw_pictures
     from REACTKDSlicer.sample_case import add_study, simulated_study
+    from REACTKDSlicer.scene_nodes import remove_case
     from REACTKDSlicer.volumes import refresh_legends
 
     from REACTKDLib.types import PredictionSet
@@ -163,7 +164,7 @@ def take_all(harness: Any, views: Any, folder: Path) -> None:
     )
     panel.results.show(ShownCase(abstains, shown.nodes), None, panel.options.package)
     camera.take("abstains", ("results",))
-    panel.results.clear()
+    remove_case(context, shown.nodes)  # its outlines and graph are not those of a prognosis
     take_prognosis(camera, nodes, views)
     widget.cleanup()
 
