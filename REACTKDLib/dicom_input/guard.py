@@ -31,8 +31,13 @@ _CHUNK = 1 << 20
 _IMPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 _UNDEFINED = 0xFFFFFFFF
 _PIXEL_DATA = (0x7FE0, 0x0010)
-#: Value representations with a length of four bytes.
+#: Value representations with a length of four bytes (PS3.5, 7.1.2).
 _LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+#: Those with a length of two bytes; GDCM takes two zero bytes, which some writers leave, for one.
+_SHORT = (
+    b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN",
+    b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US", b"\0\0",
+)  # fmt: skip
 
 
 def meta_uid(path: Path, element: bytes) -> str | None:
@@ -130,7 +135,8 @@ def overlong_element(path: Path) -> str | None:
     """The first element that claims to be longer than the rest of its file, or None.
 
     The elements are walked one after the other (PS3.5, 7.1), also into sequences, which need no
-    stack that way. Where a value representation is none, the walk ends: what follows is not known.
+    stack that way. Where a value representation is none that exists, the element is measured as
+    GDCM measures it: with a length of four bytes.
     """
     syntax = transfer_syntax(path)
     content = path.read_bytes()
@@ -139,9 +145,9 @@ def overlong_element(path: Path) -> str | None:
         in_meta = in_meta and content[at : at + 2] == b"\x02\x00"
         if not in_meta and syntax == DEFLATED:  # its pieces are bounded as a whole
             return None
+        if in_meta and content[at + 4 : at + 6] not in (*_LONG, *_SHORT):
+            return "in the meta header has no value representation"
         element, start, length = _element(content, at, "" if in_meta else syntax)
-        if length is None:
-            return "in the meta header has no value representation" if in_meta else None
         if length == _UNDEFINED:
             in_fragments = in_fragments or element == _PIXEL_DATA
             at = start
@@ -157,8 +163,8 @@ def overlong_element(path: Path) -> str | None:
     return None
 
 
-def _element(content: bytes, at: int, syntax: str) -> tuple[tuple[int, int], int, int | None]:
-    """Tag, first byte of the value, and length (None: no value representation) of an element."""
+def _element(content: bytes, at: int, syntax: str) -> tuple[tuple[int, int], int, int]:
+    """Tag, first byte of the value, and length of an element."""
     order: Literal["little", "big"] = "big" if syntax == _BIG_ENDIAN else "little"
 
     def number(start: int, size: int) -> int:
@@ -167,8 +173,6 @@ def _element(content: bytes, at: int, syntax: str) -> tuple[tuple[int, int], int
     tag, vr = (number(at, 2), number(at + 2, 2)), content[at + 4 : at + 6]
     if tag[0] == 0xFFFE or syntax == _IMPLICIT:  # items have no value representation
         return tag, at + 8, number(at + 4, 4)
-    if vr in _LONG:
-        return tag, at + 12, number(at + 8, 4)
-    if vr.isalpha() and vr.isupper():
+    if vr in _SHORT:
         return tag, at + 8, number(at + 6, 2)
-    return tag, at + 8, None
+    return tag, at + 12, number(at + 8, 4)

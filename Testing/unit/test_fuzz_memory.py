@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 from dicom_objects import write_enhanced_ct, write_pet, write_rtstruct, write_seg
 from images import OBLIQUE, ct_array, patch_bytes, patch_text, write_dicom, write_image
 from pydicom.uid import JPEGLSLossless
 
-from REACTKDLib.dicom_input.guard import MAX_ITEMS, meta_length
+from REACTKDLib.dicom_input.guard import MAX_ITEMS, meta_length, overlong_element
 from REACTKDLib.errors import InputError
 from REACTKDLib.read import read_ct
 
@@ -66,6 +67,28 @@ def read_bounded(cases: list[tuple[str, Path]]) -> dict[str, tuple[str, str]]:
     lines = [json.loads(line) for line in finished.stdout.splitlines()]
     assert lines[-1][0] == "peak"
     return {path: (kind, text) for path, kind, text in lines[:-1]}
+
+
+def explicit_slice(folder: Path) -> Path:
+    """One slice of a CT in explicit VR little endian."""
+    path = write_dicom(folder, ct_array())[0]
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset["PixelData"].VR = "OW"
+    dataset.save_as(path, implicit_vr=False, little_endian=True)
+    return path
+
+
+def strange(representation: bytes) -> bytes:
+    """A private element of this value representation with a length of four bytes."""
+    return b"\x53\x00\x10\x10" + representation + b"\0\0\x04\0\0\0abcd"
+
+
+def spoil_slice(path: Path, elements: bytes) -> None:
+    """Put elements before the pixel data."""
+    content = path.read_bytes()
+    at = content.find(b"\xe0\x7f\x10\x00")
+    path.write_bytes(content[:at] + elements + content[at:])
 
 
 def bombs(folder: Path) -> list[tuple[str, Path]]:
@@ -141,6 +164,13 @@ def bombs(folder: Path) -> list[tuple[str, Path]]:
         content = file.read_bytes()
         at = content.find(where)
         file.write_bytes(content[:at] + where + b"OW\0\0\xf0\xff\xff\xff" + content[at + 12 :])
+    # The same behind an element whose value representation does not exist, and in that element.
+    long = b"OW\0\0\xf0\xff\xff\xff"
+    for spoilt in (
+        strange(b"??") + b"\x54\x00\x10\x10" + long,
+        strange(b"??")[:4] + b"XY" + long[2:],
+    ):
+        spoil_slice(explicit_slice(add("ct", folder / f"strange{len(cases)}")), spoilt)
     # Sequences in sequences, without an end.
     level = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
     for kind, write in (
@@ -192,3 +222,16 @@ def test_the_deepest_nesting_that_gdcm_gets(tmp_path):
     file.write_bytes(content[:at] + level * MAX_ITEMS + content[at:])
     with pytest.raises(InputError):
         read_ct(tmp_path)
+
+
+@pytest.mark.parametrize("representation", [b"??", b"  ", b"XY"])
+def test_a_value_representation_that_does_not_exist_is_walked_over(tmp_path, representation):
+    """As GDCM does; some writers' private elements have one."""
+    path = explicit_slice(tmp_path)
+    voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    assert overlong_element(path) is None
+    spoil_slice(path, strange(representation))
+    assert overlong_element(path) is None
+    assert (sitk.GetArrayFromImage(sitk.ReadImage(str(path))) == voxels).all()
+    spoil_slice(path, b"\x54\x00\x10\x10OW\0\0\xf0\xff\xff\xff")
+    assert overlong_element(path) == "(0054,1010) claims 4294967280 bytes"
