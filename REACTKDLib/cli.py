@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import __version__
 from .batch_command import add_batch_options, run_batch_command
@@ -23,7 +24,11 @@ from .cli_prognosis import add_prognosis_command, rules_of
 from .cli_scene import add_scene_commands, draw, need_scene_libraries
 from .errors import ClinicalValueError, OptionError, ReactKDError
 from .model_package import ModelPackage
+from .prognosis.package import shipped_prognosis_packages
 from .types import RESEARCH_USE, CaseResult
+
+if TYPE_CHECKING:
+    from .demo import DemoCase
 
 _INTERRUPTED = 130
 
@@ -252,6 +257,17 @@ def _demo(options: argparse.Namespace, log: Log) -> None:
         run_files(case.files, package, case.output, progress=log.progress)
         _say_result(read_result(case.output), case.output, log)
         draw(case.output, case.files.ct, None, log)
+        if case.prognosis is not None and shipped_prognosis_packages():
+            _demo_prognosis(case, log)
+
+
+def _demo_prognosis(case: DemoCase, log: Log) -> None:
+    """The prognosis of a demo's case, as its user would ask for it."""
+    segmentation = map(str, case.files.segmentation)
+    words = ["prognosis", "--ct", str(case.files.ct), "--segmentation", *segmentation]
+    words += ["--clinical", str(case.clinical), "--output", str(case.prognosis)]
+    options = _parser().parse_args(words)
+    options.run(options, log)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,30 @@ from .read import StudyFiles
 
 _DEMO_SEED = 20
 
+#: Clinical values of the simulated patient, as a hospital would send them; made up.
+SIMULATED_CLINICAL = """name,value,unit
+age,61,years
+sex,male,
+HBV,yes,
+albumin,3.1,g/dl
+bilirubin_total,38,umol/l
+platelets,88,10^9/l
+ALT,45,U/l
+AST,62,U/l
+creatinine,71,umol/l
+grip_strength,27,kg
+"""
+
 
 @dataclass(frozen=True)
 class DemoCase:
-    """One case of the demo and where its result goes."""
+    """One case of the demo and where its results go; ``clinical`` : a file of clinical values, and
+    ``prognosis`` : where the prognosis goes, both None where the case has none."""
 
     files: StudyFiles
     output: Path
+    clinical: Path | None = None
+    prognosis: Path | None = None
 
 
 def real_case_files(python: str = sys.executable) -> tuple[StudyFiles, ...]:
@@ -55,6 +72,8 @@ def demo_cases(output: Path, *, real: bool) -> tuple[DemoCase, ...]:
 
     folder = output / "simulated_case"
     write_case(simulate_case(demo_parameters(), _DEMO_SEED), folder)
+    clinical = folder / "simulated_clinical.csv"
+    clinical.write_text(SIMULATED_CLINICAL, encoding="utf-8")
     return (
         DemoCase(
             StudyFiles(
@@ -67,5 +86,7 @@ def demo_cases(output: Path, *, real: bool) -> tuple[DemoCase, ...]:
                 case_id="simulated_case",
             ),
             output / "simulated_result",
+            clinical,
+            output / "simulated_prognosis",
         ),
     )

@@ -14,6 +14,7 @@ from random_models import altered_copy, specification_without_organ, write_rando
 
 from REACTKDLib import __version__
 from REACTKDLib.cli import main
+from REACTKDLib.prognosis.result import read_prognosis
 from REACTKDLib.report import PROVENANCE, RESULT_FILES, read_result
 from REACTKDLib.simulation import Scanner, demo_parameters
 
@@ -247,6 +248,9 @@ def test_demo_simulates_classifies_and_draws(draw, tmp_path, monkeypatch):
     assert case.modalities == ("ct", "pet_fdg", "pet_acetate")
     assert {region.kind for region in case.regions} == {"lesion", "rim", "parenchyma"}
     assert_complete_scene(result / "scene")
+    prognosis = read_prognosis(tmp_path / "demo" / "simulated_prognosis")
+    assert prognosis.modalities == ("ct", "clinical", "radiomics")
+    assert "clinical" in [entry["role"] for entry in prognosis.provenance["inputs"]]
 
 
 def test_a_scene_of_no_result_is_refused(tmp_path, capsys):

@@ -18,6 +18,7 @@ from REACTKDLib.prognosis.networks.batch import PrognosisBatch
 from REACTKDLib.prognosis.networks.build import PrognosisNetwork, build_network, log_odds
 from REACTKDLib.prognosis.networks.spec import PrognosisNetworkSpec
 from REACTKDLib.prognosis.scaling import PrognosisScaling
+from REACTKDLib.prognosis.types import CT
 
 from .cohort import PrognosisCase
 from .dropout import thin_out
@@ -162,6 +163,8 @@ def _train(
     optimiser = torch.optim.AdamW(
         parameters, settings.learning_rate, weight_decay=settings.weight_decay
     )
+    if lesions is not None and settings.lesion_epochs:
+        _learn_lesions(network, lesions, settings, train, seed, device)
     per_epoch = len(list(_batches(train.labels.numpy(), settings, seed, 0)))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _rate(settings, per_epoch))
     best = copy.deepcopy(network.state_dict())
@@ -197,6 +200,37 @@ def _train(
             best = copy.deepcopy(network.state_dict())
     network.load_state_dict(best)
     return Trained(network.cpu().eval(), chosen, epoch, steps, least, logits)
+
+
+def _learn_lesions(
+    network: PrognosisNetwork,
+    lesions: LesionTask,
+    settings: NetworkSettings,
+    train: Patients,
+    seed: int,
+    device: torch.device,
+) -> None:
+    """Train the CT encoder to find lesions, before it learns of any outcome."""
+    assert train.lesions is not None
+    parameters = [*network.encoders[CT].parameters(), *lesions.parameters()]
+    optimiser = torch.optim.AdamW(
+        parameters, settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    plain = replace(settings, balanced=False, epochs=settings.lesion_epochs)
+    labels, generator = train.labels.numpy(), torch.Generator().manual_seed(seed)
+    per_epoch = len(list(_batches(labels, plain, seed, 0)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _rate(plain, per_epoch))
+    network.train()
+    for epoch in range(plain.epochs):
+        for rows in _batches(labels, plain, seed, epoch):
+            batch, turned = augmented(train.batch(rows, device), plain.augmentation, generator)
+            tokens = network.ct_tokens(batch)
+            assert tokens is not None
+            optimiser.zero_grad()
+            lesions(tokens, mirrored(train.lesions[rows].to(device), turned)).backward()
+            nn.utils.clip_grad_norm_(parameters, plain.clip)
+            optimiser.step()
+            schedule.step()
 
 
 def _batches(

@@ -73,6 +73,7 @@ class NetworkSettings:
     lesions : weight of a second task in training, where patients have lesions drawn: each position
         of the CT says how much of it is lesion. An outcome of one bit per patient teaches a CT
         encoder little. Nothing of it is in the network that comes out.
+    lesion_epochs : of that task alone, before the outcome is learnt; 0 for none.
     members : 1 trains one network on the training part; more split all patients of both parts into
         so many, train a network on all but each, which selects on that one, and average log odds.
     """
@@ -94,6 +95,7 @@ class NetworkSettings:
     select_every: int = 1
     balanced: bool = True
     lesions: float = 1.0
+    lesion_epochs: int = 0
     members: int = 1
     dropout: DropoutSpec = field(default_factory=DropoutSpec)
     loss: PrognosisLossSpec = field(default_factory=PrognosisLossSpec)
@@ -106,12 +108,12 @@ class NetworkSettings:
             min(counts) < 1
             or min(rates) <= 0
             or self.weight_decay < 0
-            or min(self.augmentation.noise, self.lesions) < 0
+            or min(self.augmentation.noise, self.lesions, self.lesion_epochs) < 0
         ):
             raise OptionError(
                 "A network's training has a number that cannot be: epochs, patience, select_every"
                 " and members are 1 or more, batch_size 2 or more, learning_rate and clip above 0,"
-                " weight_decay, lesions and noise not below.",
+                " weight_decay, lesions, lesion_epochs and noise not below.",
                 "Correct the settings of the method.",
             )
         if not 0 <= self.warm_up < 1:
