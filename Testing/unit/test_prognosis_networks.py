@@ -25,6 +25,7 @@ from REACTKDLib.prognosis.networks.spec import (
     published_spec,
     variables_of,
 )
+from REACTKDLib.prognosis.networks.tmi import summaries
 from REACTKDLib.prognosis.networks.tokens import TokenSet, places
 from REACTKDLib.prognosis.types import MODALITIES, ClinicalSchema, Variable
 from REACTKDLib.typed_json import build
@@ -409,3 +410,30 @@ def test_the_specification_needs_no_torch():
         "assert not {'torch', 'SimpleITK', 'monai'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, fusion="concatenation")], ids=["tmi", "cat"])
+def test_positions_outside_the_region_are_left_out_and_come_back(spec):
+    """Packing saves time and changes nothing: the network on all positions gives the same."""
+    network, batch = network_of(spec), some_missing()
+    roi = batch.roi.clone()
+    roi[:, :, :, :, roi.shape[4] // 2 :] = 0
+    batch = replace(batch, roi=roi)
+    with torch.inference_mode():
+        streams = network.encode(batch)
+        packed, index = streams["ct"].packed()
+        most = int(streams["ct"].mask.sum(dim=1).max())
+        assert packed.mask.shape[1] == most < streams["ct"].mask.shape[1]
+        for row, tokens in enumerate(streams["ct"].tokens):
+            assert torch.equal(packed.tokens[row], tokens[index[row]])
+        whole = network.aggregate(streams)
+        vectors, presence = summaries(whole, spec.width)
+        expected, found = network.fusion(whole, vectors, presence), network(batch)
+    assert torch.allclose(found.logits, expected.logits, atol=1e-5)
+    assert torch.allclose(found.vectors, vectors, atol=1e-5)
+    if expected.attention is not None:
+        grid = streams["ct"].grid
+        assert torch.allclose(found.ct_attention.flatten(1), expected.attention, atol=1e-6)
+        assert torch.allclose(
+            found.ct_logits, expected.ct_logits.transpose(1, 2).unflatten(2, grid), atol=1e-6
+        )

@@ -104,7 +104,7 @@ class TriModalCrossAttention(nn.Module):
             # Dropout belongs to the mean alone: the value for "missing" is no feature.
             mean = self.dropout(torch.einsum("nl,nlw->nw", weights, stream.tokens))
             logits = logits + head(torch.where(there, mean, absent))
-            if name == CT and stream.grid is not None:
+            if name == CT:
                 attention = weights
                 ct_logits = weights[..., None] * head(stream.tokens - absent)
         return Fused(logits, attention, ct_logits)

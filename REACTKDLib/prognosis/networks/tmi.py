@@ -5,6 +5,8 @@ Source: arXiv 2502.00695. What differs from the published form, and why: :mod:`.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -90,15 +92,27 @@ class TmiNetwork(nn.Module):
         InputError : the batch does not fit the network, or a category does not exist.
         """
         check_batch(batch, self.spec)
-        streams = self.aggregate(self.encode(batch, ct))
+        encoded = self.encode(batch, ct)
+        grid = encoded[CT].grid if CT in encoded else None
+        index = None
+        if grid is not None:
+            encoded[CT], index = encoded[CT].packed()
+        streams = self.aggregate(encoded)
         vectors, presence = summaries(streams, self.spec.width)
         fused: Fused = self.fusion(streams, vectors, presence)
-        attention, ct_logits = fused.attention, fused.ct_logits
-        grid = streams[CT].grid if CT in streams else None
-        if grid is not None and attention is not None and ct_logits is not None:
-            attention = attention.unflatten(1, grid)
-            ct_logits = ct_logits.transpose(1, 2).unflatten(2, grid)
+        attention = ct_logits = None
+        if index is not None and grid is not None and fused.attention is not None:
+            assert fused.ct_logits is not None
+            attention = on_grid(fused.attention[..., None], index, grid)[:, 0]
+            ct_logits = on_grid(fused.ct_logits, index, grid)
         return PrognosisOutput(fused.logits, vectors, presence, attention, ct_logits)
+
+
+def on_grid(values: Tensor, index: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """Values (N, M, C) of packed tokens at their positions (N, C, k, j, i), zeros elsewhere."""
+    found = values.new_zeros(len(values), math.prod(grid), values.shape[2])
+    found = found.scatter(1, index[..., None].expand(-1, -1, values.shape[2]), values)
+    return found.transpose(1, 2).unflatten(2, grid)
 
 
 def summaries(streams: dict[str, TokenSet], width: int) -> tuple[Tensor, Tensor]:

@@ -36,6 +36,15 @@ class TokenSet:
         mask = self.mask & present[:, None]
         return TokenSet(zeroed(self.tokens, mask), mask, self.grid)
 
+    def packed(self) -> tuple[TokenSet, Tensor]:
+        """The tokens that are there, moved together, without a grid; and the index (N, M) of each
+        among those of before. Of a box around a liver most positions lie outside it, and attention
+        costs the square of their number."""
+        most = max(1, int(self.mask.sum(dim=1).max()))
+        index = (~self.mask).byte().argsort(dim=1, stable=True)[:, :most]
+        tokens = self.tokens.gather(1, index[..., None].expand(-1, -1, self.tokens.shape[2]))
+        return TokenSet(tokens, self.mask.gather(1, index)), index
+
     def repeated(self, rows: int) -> TokenSet:
         """One patient's tokens for ``rows`` rows."""
         tokens = self.tokens.expand(rows, -1, -1)
