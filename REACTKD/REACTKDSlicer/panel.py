@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import qt
@@ -31,6 +31,7 @@ from .parameter_sets import new_parameter_node, parameter_nodes
 from .parameters import ReactKDParameters
 from .prognosis_panel import PrognosisPanel
 from .region_nodes import show_outline_only
+from .requirements import REQUIREMENTS, Requirement
 from .result_panel import ResultPanel
 from .runs import Callbacks, FinishedRun, Runs
 from .segments_table import SegmentsTable
@@ -56,7 +57,9 @@ class Panel(VTKObservationMixin):
         ui: Any,
         make_parameters: Callable[[], ReactKDParameters],
         runs: Runs | None = None,
-        ensure: Callable[[], bool] = lambda: ensure_dependencies(SlicerInstaller()),
+        ensure: Callable[[Collection[Requirement]], bool] = lambda needed: ensure_dependencies(
+            SlicerInstaller(), needed
+        ),
     ) -> None:
         super().__init__()
         self.ui = ui
@@ -73,7 +76,7 @@ class Panel(VTKObservationMixin):
         self._entered = False
         self.results = ResultPanel(ui, self.runs, self._read_again, self._say)
         self.prognosis = PrognosisPanel(
-            ui, self.runs, lambda: self.ensure(), self.update, self._show_log
+            ui, self.runs, lambda needed: self.ensure(needed), self.update, self._show_log
         )
         self._segments = SegmentsTable(ui.segmentsTable, self._on_role_chosen)
         self.model_card = ModelCardWindow(ui.modelCardButton, lambda: self.options.package)
@@ -168,7 +171,7 @@ class Panel(VTKObservationMixin):
         self.results.clear()
         with slicer.util.tryWithErrorDisplay(_("REACTKD stopped."), waitCursor=True):
             try:
-                if self.ensure():
+                if self.ensure(REQUIREMENTS):
                     self.runs.close()  # a worker that runs does not see what was installed
                 request = read_request(parameters, slicer.mrmlScene)
                 self._begin(request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import qt
@@ -25,12 +25,14 @@ from .prognosis_logic import (
     read_prognosis_request,
     reads_images,
     reads_text,
+    requirements_of,
     uses_images,
 )
 from .prognosis_model import PrognosisModel
 from .prognosis_nodes import show_prognosis
 from .prognosis_view import PrognosisView
 from .region_nodes import show_outline_only
+from .requirements import Requirement
 from .runs import Callbacks, FinishedPrognosis, Runs
 from .stored_prognoses import stored_prognosis
 
@@ -57,7 +59,7 @@ class PrognosisPanel:
         self,
         ui: Any,
         runs: Runs,
-        ensure: Callable[[], bool],
+        ensure: Callable[[Collection[Requirement]], bool],
         changed: Callable[[], None],
         show_log: Callable[[], None],
     ) -> None:
@@ -122,7 +124,7 @@ class PrognosisPanel:
         self.view.clear()
         with slicer.util.tryWithErrorDisplay(_("REACTKD stopped."), waitCursor=True):
             try:
-                if self.ensure():
+                if self.ensure(requirements_of(parameters)):
                     self.runs.close()  # a worker that runs does not see what was installed
                 request = read_prognosis_request(parameters, slicer.mrmlScene)
                 self._begin(request)
