@@ -112,7 +112,6 @@ class Panel(VTKObservationMixin):
         self.runs.close()
         self.model_card.close()
         self.exit()
-        self._segments.removeObservers()
         self.removeObservers()
 
     def update(self) -> None:

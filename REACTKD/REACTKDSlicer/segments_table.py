@@ -45,7 +45,7 @@ class SegmentsTable(VTKObservationMixin):
         table.verticalHeader().hide()
 
     def show(self, node: Any, rules: Sequence[RoleRule], chosen: dict[str, str]) -> None:
-        """Show the segments of a vtkMRMLSegmentationNode and follow it; None shows an empty table."""
+        """Show and follow the segments of a vtkMRMLSegmentationNode; None shows an empty table."""
         self._follow(node)
         rows = []
         if node is not None:

@@ -42,7 +42,12 @@ from .prognosis_logic import PrognosisRequest, prognosis_obstacle, read_prognosi
 from .prognosis_model import default_package, prognosis_package_of
 from .prognosis_nodes import ShownPrognosis, show_prognosis
 from .prognosis_text import contribution_rows
-from .requirements import REQUIREMENTS, missing_requirements, prognosis_requirements
+from .requirements import (
+    REQUIREMENTS,
+    Requirement,
+    missing_requirements,
+    prognosis_requirements,
+)
 from .run_nodes import nodes_of
 from .runs import Callbacks, Runs
 from .sample_case import StudyNodes, add_study, simulated_study
@@ -93,7 +98,7 @@ def run_self_test(logic: Any, say: Callable[[str], None]) -> None:
 
 def _require_packages(package: PrognosisPackage | None) -> None:
     """Fail where a Python package is missing that grade or prognosis needs."""
-    needed = REQUIREMENTS
+    needed: tuple[Requirement, ...] = REQUIREMENTS
     if package is not None:
         needed = prognosis_requirements(package.metadata, images=True, text=False)
     missing = missing_requirements(needed, importlib.util.find_spec)
