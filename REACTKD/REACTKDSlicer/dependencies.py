@@ -1,4 +1,4 @@
-"""The Python packages that a run needs and Slicer does not bring: asked for once, at Apply.
+"""Makes the packages available that a run needs: asked for once, when it is begun.
 
 PyTorch comes through the PyTorch extension, which knows the GPU; the others through Slicer's pip
 with constraints, so that no package that Slicer itself relies on is replaced; where a site sets a
@@ -13,8 +13,7 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,27 +22,20 @@ from slicer.i18n import tr as _
 from REACTKDLib.errors import EnvironmentProblem
 
 from .installer import SlicerInstaller
+from .requirements import (
+    REQUIREMENTS,
+    TORCH,
+    Requirement,
+    installed_if_too_old,
+    missing_requirements,
+)
 
 __all__ = ["InstallationDeclined", "SlicerInstaller", "ensure_dependencies", "note_after_restart"]
 
 
-@dataclass(frozen=True)
-class Requirement:
-    """``module`` is imported, ``specifier`` installed; ``size`` is that of the download."""
-
-    module: str
-    specifier: str
-    size: str
-
-
-TORCH = Requirement("torch", "torch>=2.4", "200 MB to 3 GB")
-REQUIREMENTS = (
-    TORCH,
-    Requirement("safetensors", "safetensors>=0.4", "1 MB"),
-)
-
-#: Never replaced: with another SimpleITK or numpy, Slicer itself may not start.
-KEPT = ("numpy", "scipy", "SimpleITK", "torch", "vtk")
+#: Never replaced: with another SimpleITK or numpy, Slicer itself may not start. Of what
+#: scikit-image depends on, pillow is Slicer's own too.
+KEPT = ("numpy", "scipy", "SimpleITK", "torch", "vtk", "pillow")
 
 #: The process that asked for a restart, in Slicer's settings.
 _RESTART_SETTING = "REACTKD/RestartAskedBy"
@@ -88,39 +80,16 @@ class Installer(Protocol):
         """What is wrong with importing modules in a process of its own; empty if nothing."""
 
 
-def missing_requirements(
-    find: Callable[[str], Any], version: Callable[[str], str] = importlib.metadata.version
-) -> tuple[Requirement, ...]:
-    """The requirements whose module ``find`` (as ``importlib.util.find_spec``) does not find, or
-    whose installed ``version`` (as ``importlib.metadata.version``) is too old."""
-    return tuple(r for r in REQUIREMENTS if find(r.module) is None or _too_old(r, version))
-
-
-def _too_old(requirement: Requirement, version: Callable[[str], str]) -> str:
-    """The installed version if it is not what is required; else "". Without metadata it counts as
-    right: then only importing tells."""
-    try:
-        from packaging.requirements import Requirement as Specified
-    except ModuleNotFoundError:  # Slicer before 5.12 has it in pip only
-        from pip._vendor.packaging.requirements import Requirement as Specified
-    try:
-        installed = version(requirement.module)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-    fits = Specified(requirement.specifier).specifier.contains(installed, prereleases=True)
-    return "" if fits else installed
-
-
 def _refuse_old_torch(find: Callable[[str], Any], version: Callable[[str], str]) -> None:
     """PyTorch is not replaced from here: other extensions may use it, and it may be loaded."""
-    if find(TORCH.module) is not None and (installed := _too_old(TORCH, version)):
+    if find(TORCH.module) is not None and (installed := installed_if_too_old(TORCH, version)):
         raise EnvironmentProblem(
             _("PyTorch {installed} is too old: REACTKD needs {specifier}.").format(
                 installed=installed, specifier=TORCH.specifier
             ),
             _(
                 "Uninstall it in the module of the extension PyTorch, restart Slicer and press"
-                " Apply again."
+                " the button again."
             ),
         )
 
@@ -134,11 +103,12 @@ def installed_versions() -> dict[str, str]:
 
 def ensure_dependencies(
     installer: Installer,
+    requirements: Collection[Requirement],
     find: Callable[[str], Any] = importlib.util.find_spec,
     versions: Callable[[], Mapping[str, str]] = installed_versions,
     version: Callable[[str], str] = importlib.metadata.version,
 ) -> bool:
-    """Make all requirements importable, asking once if something is to be installed.
+    """Make the requirements of a run importable, asking once if something is to be installed.
 
     Returns whether something was installed.
 
@@ -149,7 +119,7 @@ def ensure_dependencies(
     RestartNeeded : installed, but Slicer must be restarted.
     EnvironmentProblem : nothing can be installed, PyTorch is too old, or the installation failed.
     """
-    missing = missing_requirements(find, version)
+    missing = missing_requirements(requirements, find, version)
     if not missing:
         return False
     _refuse_old_torch(find, version)
@@ -157,7 +127,7 @@ def ensure_dependencies(
     if not installer.confirm(_question(missing, installer.source)):
         raise InstallationDeclined(
             _("REACTKD needs {names}; nothing was installed.").format(names=_names(missing)),
-            _("Press Apply again to install them."),
+            _("Press the button again to install them."),
         )
     before = versions()
     try:
@@ -181,9 +151,9 @@ def note_after_restart() -> str:
     if asked_by in ("", str(os.getpid())):
         return ""
     settings.remove(_RESTART_SETTING)
-    if missing_requirements(importlib.util.find_spec):
+    if missing_requirements(REQUIREMENTS, importlib.util.find_spec):
         return ""
-    return _("Installation finished; press Apply to go on.")
+    return _("Installation finished; press Apply or Compute prognosis to go on.")
 
 
 def constraint_lines(
@@ -200,7 +170,7 @@ def constraint_lines(
 
 
 def _names(requirements: Iterable[Requirement]) -> str:
-    return ", ".join(r.module for r in requirements)
+    return ", ".join(r.name for r in requirements)
 
 
 def _question(missing: tuple[Requirement, ...], source: str) -> str:
@@ -229,7 +199,7 @@ def _install_under(
     if TORCH in missing and not installer.install_torch(version, constraints):
         raise InstallationDeclined(
             _("REACTKD needs PyTorch, which was not installed."),
-            _("Press Apply again to install it."),
+            _("Press the button again to install it."),
         )
     others = [r.specifier for r in missing if r is not TORCH]
     if others:
@@ -261,19 +231,19 @@ def _require_importable(
     version: Callable[[str], str],
 ) -> None:
     importlib.invalidate_caches()
-    absent = missing_requirements(find, version)
+    absent = missing_requirements(missing, find, version)
     if absent:
         _ask_for_restart(
             _("Not importable after installation: {names}.").format(names=_names(absent)),
-            _("Restart Slicer and press Apply again; the Python console shows what pip said."),
+            _("Restart Slicer and press the button again; the Python console shows what pip said."),
         )
     problem = installer.import_problem(r.module for r in missing)
     if problem:
         _ask_for_restart(
             _("Installed, but importing fails: {reason}.").format(reason=problem),
             _(
-                "Restart Slicer and press Apply again. If that does not help, uninstall PyTorch in"
-                " the module of the extension PyTorch and press Apply again."
+                "Restart Slicer and press the button again. If that does not help, uninstall"
+                " PyTorch in the module of the extension PyTorch and press the button again."
             ),
         )
 
@@ -291,7 +261,7 @@ def _refuse_outdated_modules(before: Mapping[str, str], after: Mapping[str, str]
             _("Installed, but Slicer still uses the old version of {names}.").format(
                 names=", ".join(outdated)
             ),
-            _("Save the scene, restart Slicer, open the scene and press Apply again."),
+            _("Save the scene, restart Slicer, open the scene and press the button again."),
         )
 
 

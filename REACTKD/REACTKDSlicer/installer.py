@@ -96,7 +96,10 @@ class SlicerInstaller:
             if torch_is_missing and importlib.util.find_spec("PyTorchUtils") is None:
                 raise EnvironmentProblem(
                     _("The extension PyTorch is not installed in Slicer."),
-                    _("Install it in the Extensions Manager, restart Slicer, press Apply again."),
+                    _(
+                        "Install it in the Extensions Manager, restart Slicer, press the button"
+                        " again."
+                    ),
                 )
         elif not any(self.folder.glob("*.whl")):
             raise EnvironmentProblem(
@@ -174,7 +177,7 @@ class SlicerInstaller:
             )
         return EnvironmentProblem(
             _("The installation failed: {reason}.").format(reason=complaint(lines)),
-            _("Press Apply again; the Python console shows what pip said."),
+            _("Press the button again; the Python console shows what pip said."),
         )
 
     def import_problem(self, modules: Iterable[str]) -> str:

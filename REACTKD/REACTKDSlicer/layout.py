@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import slicer
@@ -119,8 +120,10 @@ def show_chart_and_table(context: SceneContext, chart: Any, table: Any) -> None:
         context.application_logic.PropagateTableSelection()
 
 
-def follow_chart_and_table(context: SceneContext, chart: Any, table: Any) -> None:
-    """Show a run's chart and table in views that show those of another run."""
+def follow_chart_and_table(
+    context: SceneContext, chart: Any, table: Any, keep: Collection[Any] = ()
+) -> None:
+    """Show a run's chart and table in views that show those of another run, but for ``keep``."""
     scene = context.scene
     for class_name, shown in (
         ("vtkMRMLPlotViewNode", lambda view: view.GetPlotChartNodeID()),
@@ -128,6 +131,6 @@ def follow_chart_and_table(context: SceneContext, chart: Any, table: Any) -> Non
     ):
         for n in range(scene.GetNumberOfNodesByClass(class_name)):
             node = scene.GetNodeByID(shown(scene.GetNthNodeByClass(n, class_name)) or "")
-            if node not in (None, chart, table) and node.GetAttribute(RUN_ATTRIBUTE):
+            if node not in (None, chart, table, *keep) and node.GetAttribute(RUN_ATTRIBUTE):
                 show_chart_and_table(context, chart, table)
                 return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -98,13 +98,16 @@ def remove_overlay(context: SceneContext, nodes: CaseNodes, role: str) -> None:
 
 
 @contextmanager
-def original_shown(context: SceneContext, nodes: CaseNodes) -> Iterator[None]:
+def original_shown(
+    context: SceneContext, nodes: CaseNodes, keep: Collection[Any] = ()
+) -> Iterator[None]:
     """Meanwhile slice views show the run's CT and attention where they show a second answer, be it
-    an overlay of the same run or another run."""
+    an overlay of the same run or another run, but for the overlays ``keep``."""
+    left = (None, nodes.attention, *keep)
     before = []
     for composite in _composites(context):
         foreground = context.scene.GetNodeByID(composite.GetForegroundVolumeID() or "")
-        if foreground in (None, nodes.attention) or not foreground.GetAttribute(RUN_ATTRIBUTE):
+        if foreground in left or not foreground.GetAttribute(RUN_ATTRIBUTE):
             continue
         before.append(
             (composite, composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID())

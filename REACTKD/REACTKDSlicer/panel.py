@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
-import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -26,18 +24,17 @@ from .dependencies import (
 from .inputs import inputs_of
 from .logic import Request, ShownCase, read_request, show_result, validation
 from .model_card_window import ModelCardWindow
-from .options_view import OptionsView, fill_combo_box
-from .parameter_sets import new_parameter_node, parameter_nodes
+from .options_view import OptionsView
+from .parameter_sets_view import ParameterSetsView
 from .parameters import ReactKDParameters
 from .prognosis_panel import PrognosisPanel
 from .region_nodes import show_outline_only
+from .requirements import REQUIREMENTS, Requirement
 from .result_panel import ResultPanel
+from .run_progress import RunProgress
 from .runs import Callbacks, FinishedRun, Runs
 from .segments_table import SegmentsTable
 from .stored_cases import stored_case, stored_run_of
-
-#: How often the elapsed time is shown anew, ms.
-_CLOCK_MS = 500
 
 
 class Panel(VTKObservationMixin):
@@ -56,37 +53,35 @@ class Panel(VTKObservationMixin):
         ui: Any,
         make_parameters: Callable[[], ReactKDParameters],
         runs: Runs | None = None,
-        ensure: Callable[[], bool] = lambda: ensure_dependencies(SlicerInstaller()),
+        ensure: Callable[[Collection[Requirement]], bool] = lambda needed: ensure_dependencies(
+            SlicerInstaller(), needed
+        ),
     ) -> None:
         super().__init__()
         self.ui = ui
         self.runs, self.ensure = runs or Runs(), ensure
         self._request: Request | None = None
-        self._stage, self._began = "", 0.0
         self.parameters: ReactKDParameters | None = None
-        self._make_parameters = make_parameters
         self._connection = 0
-        self._chosen_id = ""
+        self._sets = ParameterSetsView(ui, make_parameters, self._on_parameters_chosen)
         self.options = OptionsView(ui)
-        self._followed: Any = None
-        self._updating = False
         self._entered = False
         self.results = ResultPanel(ui, self.runs, self._read_again, self._say)
         self.prognosis = PrognosisPanel(
-            ui, self.runs, lambda: self.ensure(), self.update, self._show_log
+            ui, self.runs, lambda needed: self.ensure(needed), self.update, self._show_log
         )
-        self._segments = SegmentsTable(ui.segmentsTable, self._on_role_chosen)
+        self._segments = SegmentsTable(
+            ui.segmentsTable,
+            self._on_role_chosen,
+            self.update,
+            self.results.what_if.segmentation_edited,
+        )
         self.model_card = ModelCardWindow(ui.modelCardButton, lambda: self.options.package)
-        self._clock = qt.QTimer()
-        self._clock.setInterval(_CLOCK_MS)
-        self._clock.connect("timeout()", self._on_clock)
+        self._progress = RunProgress(ui.progressBar, self._say, self._show_log)
         ui.researchUseLabel.text = RESEARCH_USE
-        ui.progressBar.visible = False
         ui.applyButton.connect("clicked()", self._on_apply_clicked)
         ui.totalSegmentatorButton.connect("clicked()", self._on_total_segmentator)
         ui.segmentEditorButton.connect("clicked()", self._on_segment_editor)
-        ui.parametersComboBox.connect("currentIndexChanged(int)", self._on_parameters_chosen)
-        ui.newParametersButton.connect("clicked()", self._on_new_parameters)
         ui.logGroup.connect("contentsCollapsed(bool)", self._show_log)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._on_scene_start_close)
@@ -121,15 +116,10 @@ class Panel(VTKObservationMixin):
 
     def update(self) -> None:
         """Bring the panel up to date with the parameters."""
-        self._updating = True
-        try:
-            self._show_parameter_sets()
-        finally:
-            self._updating = False
+        self._sets.show(self.parameters)
         self.options.show(self.parameters)
         parameters, package = self.parameters, self.options.package
         segmentation = parameters.segmentation if parameters else None
-        self._follow_segmentation(segmentation)
         rules = package.role_rules if package else ()
         chosen = parameters.chosen_roles() if parameters else {}
         self._segments.show(segmentation, rules, chosen)
@@ -146,7 +136,7 @@ class Panel(VTKObservationMixin):
         self.ui.progressBar.visible = running
         if running:
             self.ui.applyButton.enabled = True
-            self._show_stage()
+            self._progress.show()
             return
         ready, reason = validation(parameters, package) if parameters else (False, "")
         if ready and self.prognosis.running:
@@ -168,12 +158,12 @@ class Panel(VTKObservationMixin):
         self.results.clear()
         with slicer.util.tryWithErrorDisplay(_("REACTKD stopped."), waitCursor=True):
             try:
-                if self.ensure():
+                if self.ensure(REQUIREMENTS):
                     self.runs.close()  # a worker that runs does not see what was installed
                 request = read_request(parameters, slicer.mrmlScene)
                 self._begin(request)
                 self.runs.start(
-                    request, Callbacks(self._on_progress, self._on_done, self._on_failed)
+                    request, Callbacks(self._progress.advance, self._on_done, self._on_failed)
                 )
             except ReactKDError as error:
                 self._on_failed(error)
@@ -195,24 +185,17 @@ class Panel(VTKObservationMixin):
 
     def _begin(self, request: Request) -> None:
         self._request = request
-        self._stage, self._began = _("starting"), time.monotonic()
-        self.ui.progressBar.value = 0
-        self._clock.start()
+        self._progress.begin()
         self.update()
 
     def _end(self, text: str) -> None:
         """Back to where Apply may be pressed; ``text`` says how the run ended."""
-        self._clock.stop()
+        self._progress.end()
         self._request = None
         self._show_log()
         self.update()
         if text:
             self._say(text)
-
-    def _on_progress(self, stage: str, done: float) -> None:
-        self._stage = stage
-        self.ui.progressBar.value = round(100 * done)
-        self._show_stage()
 
     def _on_done(self, run: FinishedRun) -> None:
         problem = _("REACTKD stopped unexpectedly; the Python console shows why.")
@@ -256,14 +239,6 @@ class Panel(VTKObservationMixin):
         request = read_request(self.parameters, slicer.mrmlScene)
         return dataclasses.replace(request, target=self.results.shown.result.target)
 
-    def _on_clock(self) -> None:
-        self._show_stage()
-        self._show_log()
-
-    def _show_stage(self) -> None:
-        elapsed = int(time.monotonic() - self._began)
-        self._say(_("Running: {stage}, {seconds} s").format(stage=self._stage, seconds=elapsed))
-
     def _show_log(self, collapsed: bool = False) -> None:
         if not self.ui.logGroup.collapsed:
             text = self.runs.worker.log()
@@ -272,18 +247,12 @@ class Panel(VTKObservationMixin):
 
     def _connect_parameters(self) -> None:
         if self.parameters is None:
-            self.parameters = self._chosen_parameters()
+            self.parameters = self._sets.current()
             self.options.choose_default(self.parameters)
             self._connection = self.parameters.connectGui(self.ui)
             self.addObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._on_modified)
         self.update()
         self._restore_result()
-
-    def _chosen_parameters(self) -> ReactKDParameters:
-        """Those that the user chose last, while the scene has them; else the module's own."""
-        default = self._make_parameters()
-        chosen = slicer.mrmlScene.GetNodeByID(self._chosen_id) if self._chosen_id else None
-        return default if chosen is None else ReactKDParameters(chosen)
 
     def _disconnect_parameters(self) -> None:
         if self.parameters is None:
@@ -298,55 +267,15 @@ class Panel(VTKObservationMixin):
         self.ui.statusLabel.visible = bool(text)
         self.ui.applyButton.toolTip = text or _("Run the model on the chosen CT.")
 
-    def _show_parameter_sets(self) -> None:
-        items = [(node.GetName(), node.GetID()) for node in parameter_nodes()]
-        current = self.parameters.parameterNode.GetID() if self.parameters else ""
-        fill_combo_box(self.ui.parametersComboBox, items, current)
-
-    def _follow_segmentation(self, node: Any) -> None:
-        """Observe the segments of ``node``: adding or renaming one may complete the inputs."""
-        if node is self._followed:
-            return
-        self.removeObservers(self._on_segments_changed)
-        self.removeObservers(self._on_segmentation_edited)
-        self._followed = node
-        if node is None:
-            return
-        segmentation = node.GetSegmentation()
-        for event in (
-            segmentation.SegmentAdded,
-            segmentation.SegmentRemoved,
-            segmentation.SegmentModified,
-        ):
-            self.addObserver(segmentation, event, self._on_segments_changed)
-        drawn = segmentation.SourceRepresentationModified
-        self.addObserver(segmentation, drawn, self._on_segmentation_edited)
-
     def _on_modified(self, caller: Any, event: str) -> None:
         self.update()
         self._restore_result()
 
-    def _on_segments_changed(self, caller: Any, event: str) -> None:
-        self.update()
-
-    def _on_segmentation_edited(self, caller: Any, event: str) -> None:
-        self.results.what_if.segmentation_edited()
-
-    def _on_parameters_chosen(self, index: int) -> None:
-        if not self._updating and self.parameters is not None and index >= 0:
-            self._chosen_id = self.ui.parametersComboBox.itemData(index)
-            self.results.clear()
-            self.prognosis.view.clear()
-            self._disconnect_parameters()
-            self._connect_parameters()
-
-    def _on_new_parameters(self) -> None:
-        if self.parameters is not None:
-            node = new_parameter_node(self.parameters.parameterNode)
-            self.update()
-            self.ui.parametersComboBox.setCurrentIndex(
-                self.ui.parametersComboBox.findData(node.GetID())
-            )
+    def _on_parameters_chosen(self) -> None:
+        self.results.clear()
+        self.prognosis.view.clear()
+        self._disconnect_parameters()
+        self._connect_parameters()
 
     def _on_role_chosen(self, segment_id: str, role: str) -> None:
         if self.parameters is not None:

@@ -24,6 +24,7 @@ from .patient_header import patient_of
 from .prognosis_documents import PrognosisInputs, prognosis_documents, stored_prognosis_of
 from .prognosis_model import chosen_package, prognosis_package_of
 from .prognosis_text import modality_title
+from .requirements import Requirement, prognosis_requirements
 from .run_nodes import RUN_ATTRIBUTE
 from .stored_cases import documents
 from .study_nodes import is_empty_segment, roles_of, study_from_nodes
@@ -214,6 +215,22 @@ def _digest(record: ClinicalRecord) -> str:
     """Tells another record from the one of a result."""
     values = json.dumps([sorted(record.values.items()), record.text])
     return hashlib.sha256(values.encode()).hexdigest()
+
+
+def requirements_of(parameters: ReactKDParameters) -> tuple[Requirement, ...]:
+    """The Python packages that a prognosis of what is chosen needs.
+
+    Raises
+    ------
+    ReactKDError : as ``prognosis_package_of`` and :func:`clinical_check`.
+    """
+    package = prognosis_package_of(chosen_package(parameters))
+    record = _record_of(package, clinical_check(parameters, package))
+    return prognosis_requirements(
+        package.metadata,
+        images=uses_images(parameters, package),
+        text=record is not None and bool(record.text.strip()),
+    )
 
 
 def read_prognosis_request(parameters: ReactKDParameters, scene: Any) -> PrognosisRequest:

@@ -35,10 +35,13 @@ def prognosis_package_of(stored: str) -> PrognosisPackage:
 
 
 def chosen_package(parameters: ReactKDParameters) -> str:
-    """Name or folder of the package of some parameters; the first that is shipped where they name
-    none, "" where there is none."""
-    shipped = (folder.name for folder in shipped_prognosis_packages())
-    return parameters.prognosis_package or next(shipped, "")
+    """Name or folder of the package of some parameters; the default one where they name none."""
+    return parameters.prognosis_package or default_package()
+
+
+def default_package() -> str:
+    """Name of the first package that is shipped, "" where there is none."""
+    return next((folder.name for folder in shipped_prognosis_packages()), "")
 
 
 class PrognosisModel:

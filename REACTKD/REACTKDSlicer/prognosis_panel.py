@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -25,17 +23,17 @@ from .prognosis_logic import (
     read_prognosis_request,
     reads_images,
     reads_text,
+    requirements_of,
     uses_images,
 )
 from .prognosis_model import PrognosisModel
 from .prognosis_nodes import show_prognosis
 from .prognosis_view import PrognosisView
 from .region_nodes import show_outline_only
+from .requirements import Requirement
+from .run_progress import RunProgress
 from .runs import Callbacks, FinishedPrognosis, Runs
 from .stored_prognoses import stored_prognosis
-
-#: How often the elapsed time is shown anew, ms.
-_CLOCK_MS = 500
 
 #: Kind of this question: it waits for a what-if that is being answered.
 _KIND = "prognosis"
@@ -57,7 +55,7 @@ class PrognosisPanel:
         self,
         ui: Any,
         runs: Runs,
-        ensure: Callable[[], bool],
+        ensure: Callable[[Collection[Requirement]], bool],
         changed: Callable[[], None],
         show_log: Callable[[], None],
     ) -> None:
@@ -65,16 +63,12 @@ class PrognosisPanel:
         self._changed, self._show_log = changed, show_log
         self._parameters: ReactKDParameters | None = None
         self._request: PrognosisRequest | None = None
-        self._stage, self._began = "", 0.0
         self._other_run = False
         self._ending = ""
         self.model = PrognosisModel(ui)
         self.clinical = ClinicalView(ui)
         self.view = PrognosisView(ui)
-        self._clock = qt.QTimer()
-        self._clock.setInterval(_CLOCK_MS)
-        self._clock.connect("timeout()", self._on_clock)
-        ui.prognosisProgressBar.visible = False
+        self._progress = RunProgress(ui.prognosisProgressBar, self._say, show_log)
         ui.prognosisButton.connect("clicked()", self._on_clicked)
 
     @property
@@ -105,7 +99,7 @@ class PrognosisPanel:
         ui.prognosisProgressBar.visible = self.running
         if self.running:
             ui.prognosisButton.enabled = True
-            self._show_stage()
+            self._progress.show()
             return
         reason = self._obstacle()
         ui.prognosisButton.enabled = parameters is not None and not reason
@@ -122,14 +116,14 @@ class PrognosisPanel:
         self.view.clear()
         with slicer.util.tryWithErrorDisplay(_("REACTKD stopped."), waitCursor=True):
             try:
-                if self.ensure():
+                if self.ensure(requirements_of(parameters)):
                     self.runs.close()  # a worker that runs does not see what was installed
                 request = read_prognosis_request(parameters, slicer.mrmlScene)
                 self._begin(request)
                 self.runs.ask(
                     _KIND,
                     lambda callbacks: self.runs.prognose(request, callbacks),
-                    Callbacks(self._on_progress, self._on_done, self._on_failed),
+                    Callbacks(self._progress.advance, self._on_done, self._on_failed),
                 )
             except ReactKDError as error:
                 self._on_failed(error)
@@ -192,34 +186,19 @@ class PrognosisPanel:
 
     def _begin(self, request: PrognosisRequest) -> None:
         self._request, self._ending = request, ""
-        self._stage, self._began = _("starting"), time.monotonic()
-        self.ui.prognosisProgressBar.value = 0
-        self._clock.start()
+        self._progress.begin()
         self._changed()
 
     def _end(self, text: str) -> None:
         """Back to where the button may be pressed; ``text`` says how the run ended."""
-        self._clock.stop()
+        self._progress.end()
         self._request, self._ending = None, text
         self._show_log()
         self._changed()
 
-    def _on_clock(self) -> None:
-        self._show_stage()
-        self._show_log()
-
-    def _show_stage(self) -> None:
-        elapsed = int(time.monotonic() - self._began)
-        self._say(_("Running: {stage}, {seconds} s").format(stage=self._stage, seconds=elapsed))
-
     def _say(self, text: str) -> None:
         self.ui.prognosisStatusLabel.text = text
         self.ui.prognosisStatusLabel.visible = bool(text)
-
-    def _on_progress(self, stage: str, done: float) -> None:
-        self._stage = stage
-        self.ui.prognosisProgressBar.value = round(100 * done)
-        self._show_stage()
 
     def _on_done(self, run: FinishedPrognosis) -> None:
         problem = _("REACTKD stopped unexpectedly; the Python console shows why.")

@@ -80,9 +80,11 @@ class ResultPanel:
         for role in (WHAT_IF, COMPARED):  # a scene may have been saved with them
             remove_overlay(context, nodes, role)
         show_only(context, nodes.run, stored_runs(context))
-        set_slice_layers(context, nodes.ct, nodes.attention, self.ui.opacitySlider.value)
+        # A saved scene is shown as it was: perhaps with the prognosis in the views.
+        keep = self._prognosis_nodes(nodes.ct) if run is None else ()
+        set_slice_layers(context, nodes.ct, nodes.attention, self.ui.opacitySlider.value, keep)
         refresh_legends(context)
-        follow_chart_and_table(context, nodes.chart, nodes.table)
+        follow_chart_and_table(context, nodes.chart, nodes.table, keep)
         self._package, self._made_from = package, kept_inputs(nodes.document)
         self.results.show(shown, package)
         self.display.show(nodes)
@@ -135,10 +137,11 @@ class ResultPanel:
         self.what_if.close()
 
     def begin_saving(self) -> None:
-        """A scene is saved with the original in its views, not with a what-if."""
+        """A scene is saved with the original in its views, or the prognosis, not with a what-if."""
         if self.shown is not None:
-            context = context_from_slicer_application()
-            self._while_saving.enter_context(original_shown(context, self.shown.nodes))
+            context, nodes = context_from_slicer_application(), self.shown.nodes
+            keep = self._prognosis_nodes(nodes.ct)
+            self._while_saving.enter_context(original_shown(context, nodes, keep))
 
     def end_saving(self) -> None:
         """Show what was shown before the scene was saved."""
@@ -170,6 +173,13 @@ class ResultPanel:
                 ),
             )
             self._say(_("Saved: {file}").format(file=", ".join(map(str, written))))
+
+    def _prognosis_nodes(self, ct: Any) -> tuple[Any, ...]:
+        """What views may show of the prognosis beside a result of ``ct``."""
+        nodes = self._prognosis.nodes if self._prognosis is not None else None
+        if nodes is None or nodes.ct not in (None, ct):
+            return ()
+        return tuple(n for n in (nodes.attention, nodes.chart, nodes.table) if in_scene(n))
 
     def _is_stale(self, inputs: Inputs | None) -> bool:
         return self._made_from is not None and not self._made_from[0].same_as(inputs)

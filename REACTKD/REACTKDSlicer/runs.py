@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from REACTKDLib.errors import ReactKDError
-from REACTKDLib.exchange import receive_case, receive_prognosis, send_case, send_study
+from REACTKDLib.exchange import receive_case, receive_prognosis, send_case
 from REACTKDLib.prognosis.types import PrognosisResult
 from REACTKDLib.types import CaseResult, WhatIf
 from REACTKDLib.worker import Job, PrognosisJob
 
 from .logic import Request
 from .prognosis_logic import PrognosisRequest
+from .run_jobs import files_of, job_of, prognosis_job_of
 from .worker_process import Listener, WorkerProcess
 
 
@@ -161,8 +162,8 @@ class Runs:
         ------
         ReactKDError : the worker cannot be started.
         """
-        files = _files_of(request)
-        self._run(_job(request, files), request, files, callbacks)
+        files = files_of(request.study)
+        self._run(job_of(request, files), request, files, callbacks)
 
     def what_if(self, run: FinishedRun, changes: WhatIf, callbacks: Callbacks) -> None:
         """What the network would have said of a finished run's study with some changes.
@@ -172,7 +173,7 @@ class Runs:
         ReactKDError : the worker cannot be started.
         """
         job = dataclasses.replace(
-            _job(run.request, run.files),
+            job_of(run.request, run.files),
             original=str(run.result_folder),
             hidden=changes.hidden,
             photons=changes.photons or 0.0,
@@ -188,7 +189,7 @@ class Runs:
         ReactKDError : the worker cannot be started.
         """
         request = dataclasses.replace(run.request, target=target)
-        self._run(_job(request, run.files), request, run.files, callbacks)
+        self._run(job_of(request, run.files), request, run.files, callbacks)
 
     def prognose(self, request: PrognosisRequest, callbacks: Callbacks) -> None:
         """Compute a prognosis; returns as soon as what it needs is written for the worker.
@@ -197,10 +198,7 @@ class Runs:
         ------
         ReactKDError : the worker cannot be started.
         """
-        files = tempfile.TemporaryDirectory(prefix="REACTKD-run-")
-        if request.study is not None:
-            _study_folder(files).mkdir()
-            send_study(request.study, _study_folder(files))
+        files = files_of(request.study)
         if self._radiomics is None:
             # While the panel is there: other clinical values of a patient need no new radiomics.
             self._radiomics = tempfile.TemporaryDirectory(prefix="REACTKD-radiomics-")
@@ -208,12 +206,12 @@ class Runs:
         def finish(output: Path) -> FinishedPrognosis:
             return FinishedPrognosis(request, receive_prognosis(output), files)
 
-        job = _prognosis_job(request, files, self._radiomics.name)
+        job = prognosis_job_of(request, files, self._radiomics.name)
         self._work(job, files, finish, callbacks)
 
     def adopt(self, request: Request, result: CaseResult) -> FinishedRun:
         """A run that another session finished, as if this one had."""
-        files = _files_of(request)
+        files = files_of(request.study)
         output = Path(tempfile.mkdtemp(prefix="result-", dir=files.name))
         send_case(result, output)
         return FinishedRun(request, result, files, output)
@@ -264,46 +262,3 @@ class Runs:
 
         listener = Listener(callbacks.progress, done, failed)
         self.worker.run(dataclasses.replace(job, output=str(output)), listener)
-
-
-def _study_folder(files: tempfile.TemporaryDirectory[str]) -> Path:
-    return Path(files.name, "study")
-
-
-def _files_of(request: Request) -> tempfile.TemporaryDirectory[str]:
-    """A new folder with the study of a request."""
-    files = tempfile.TemporaryDirectory(prefix="REACTKD-run-")
-    _study_folder(files).mkdir()
-    send_study(request.study, _study_folder(files))
-    return files
-
-
-def _job(request: Request, files: tempfile.TemporaryDirectory[str]) -> Job:
-    """The job of a request; where its result goes is still open."""
-    return Job(
-        study=str(_study_folder(files)),
-        package=str(request.package.path),
-        output="",
-        target=request.target or "",
-        scheme=request.scheme,
-        device=request.device,
-    )
-
-
-def _prognosis_job(
-    request: PrognosisRequest, files: tempfile.TemporaryDirectory[str], cache: str
-) -> PrognosisJob:
-    """The job of a prognosis; where its result goes is still open."""
-    record = request.record
-    return PrognosisJob(
-        package=str(request.package.path),
-        output="",
-        study=str(_study_folder(files)) if request.study is not None else "",
-        clinical=record is not None,
-        values=dict(record.values) if record is not None else {},
-        text=record.text if record is not None else "",
-        case_id=request.run,
-        device=request.device,
-        scheme=request.scheme,
-        cache=cache,
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -139,12 +140,20 @@ def add_legend(context: SceneContext, display: Any, title: str, largest: float) 
 
 
 def set_slice_layers(
-    context: SceneContext, background: Any, foreground: Any, foreground_opacity: float
+    context: SceneContext,
+    background: Any,
+    foreground: Any,
+    foreground_opacity: float,
+    keep: Collection[Any] = (),
 ) -> None:
-    """Show ``background`` under ``foreground`` in every slice view of the scene."""
+    """Show ``background`` under ``foreground`` in every slice view of the scene; a view whose
+    foreground is one of ``keep`` stays as it is."""
     scene = context.scene
+    kept = {node.GetID() for node in keep}
     for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
         composite = scene.GetNthNodeByClass(n, "vtkMRMLSliceCompositeNode")
+        if composite.GetForegroundVolumeID() in kept:
+            continue
         composite.SetBackgroundVolumeID(background.GetID())
         composite.SetForegroundVolumeID(foreground.GetID())
         composite.SetForegroundOpacity(foreground_opacity)

@@ -50,7 +50,7 @@ def measure(harness: Any) -> None:
     widget = harness.load_module(REPOSITORY / "REACTKD" / "REACTKD.py")
     widget.parent.enter()
     panel, ui = widget.panel, widget.panel.ui
-    panel.ensure = lambda: False
+    panel.ensure = lambda needed: False
     nodes = add_study(big_case().study("simulated"))
     ui.ctSelector.setCurrentNode(nodes.ct)
     ui.segmentationSelector.setCurrentNode(nodes.segmentation)

@@ -155,7 +155,7 @@ def test_links_lead_somewhere(page):
 def test_names_on_the_installing_page_are_those_of_the_program():
     page = (REPOSITORY / "docs/installing.md").read_text(encoding="utf-8")
     source = (MODULE / "installer.py").read_text(encoding="utf-8")
-    requirements = (MODULE / "dependencies.py").read_text(encoding="utf-8")
+    requirements = (MODULE / "requirements.py").read_text(encoding="utf-8")
     for name in ("REACTKD_WHEELS", "REACTKD/WheelFolder"):
         assert f'"{name}"' in source and name in page
     for specifier in re.findall(r'Requirement\("\w+", "(.+?)"', requirements):

@@ -40,7 +40,7 @@ def worker(runner: FakeRunner) -> FakeWorker:
 def widget(slicer_harness: Harness, worker: FakeWorker, package_folder: Path) -> Any:
     """The module's widget, entered, with a fake worker, a fake package and nothing to install."""
     loaded = slicer_harness.load_module(MODULE)
-    loaded.panel.runs.worker, loaded.panel.ensure = worker, lambda: False
+    loaded.panel.runs.worker, loaded.panel.ensure = worker, lambda needed: False
     loaded.parent.enter()
     loaded.panel.parameters.model_package = str(package_folder)
     return loaded
@@ -86,7 +86,7 @@ def beside(package_folder: Path, runner: FakeRunner, small_study: Study) -> Iter
         from REACTKDSlicer.sample_case import add_study
 
         widget, worker = harness.load_module(MODULE), FakeWorker(runner)
-        widget.panel.runs.worker, widget.panel.ensure = worker, lambda: False
+        widget.panel.runs.worker, widget.panel.ensure = worker, lambda needed: False
         widget.parent.enter()
         widget.panel.parameters.model_package = str(package_folder)
         yield widget.panel, [add_study(small_study) for _ in range(2)], worker, harness

@@ -18,6 +18,8 @@ from REACTKDLib.errors import EnvironmentProblem
 
 #: Third-party packages that Slicer brings along.
 BUNDLED = {"numpy", "scipy", "SimpleITK", "pydicom"}
+#: Of packages whose module has another name.
+MODULES = {"PyWavelets": "pywt", "scikit-image": "skimage"}
 
 
 @pytest.fixture
@@ -68,7 +70,8 @@ class FakeInstaller:
             raise self.error
         self.installed += specifiers
         self.constraints = constraints.read_text(encoding="utf-8")
-        self.python.present |= {s.partition(">")[0] for s in specifiers}
+        names = [specifier.partition(">")[0] for specifier in specifiers]
+        self.python.present |= {MODULES.get(name, name) for name in names}
 
     def problem(self, error: Exception) -> EnvironmentProblem:
         return EnvironmentProblem(f"Because of {error}.", "Do something.")
@@ -77,17 +80,24 @@ class FakeInstaller:
         return self.import_error
 
 
+def ensure(dependencies, installer, *arguments, **keywords):
+    """As Apply asks for the packages of a run."""
+    return dependencies.ensure_dependencies(
+        installer, dependencies.REQUIREMENTS, *arguments, **keywords
+    )
+
+
 def test_nothing_is_asked_when_nothing_is_missing(dependencies):
     python = FakePython("torch", "safetensors")
     installer = FakeInstaller(python)
-    dependencies.ensure_dependencies(installer, python.find)
+    ensure(dependencies, installer, python.find)
     assert installer.questions == []
 
 
 def test_one_question_names_all_that_is_installed(dependencies):
     python = FakePython()
     installer = FakeInstaller(python)
-    dependencies.ensure_dependencies(installer, python.find)
+    ensure(dependencies, installer, python.find)
     (question,) = installer.questions
     assert installer.installed == [r.specifier for r in dependencies.REQUIREMENTS]
     assert installer.source in question
@@ -97,10 +107,10 @@ def test_one_question_names_all_that_is_installed(dependencies):
 def test_packages_that_slicer_relies_on_are_pinned(dependencies):
     python = FakePython("torch")
     installer = FakeInstaller(python)
-    dependencies.ensure_dependencies(installer, python.find)
+    ensure(dependencies, installer, python.find)
     assert len(installer.installed) == 1
     pins = dict(line.split("==") for line in installer.constraints.splitlines())
-    for name in ("numpy", "scipy", "SimpleITK", "torch"):
+    for name in ("numpy", "scipy", "SimpleITK", "torch", "pillow"):
         assert pins[name] == importlib.metadata.version(name)
 
 
@@ -124,22 +134,20 @@ def test_a_package_that_is_too_old_is_installed_anew(dependencies):
         installed["safetensors"] = "0.6"
 
     installer.install = renew
-    assert dependencies.ensure_dependencies(installer, python.find, version=installed.__getitem__)
+    assert ensure(dependencies, installer, python.find, version=installed.__getitem__)
     assert installer.installed == ["safetensors>=0.4"]
     assert "not new enough" in installer.questions[0]
     installed["safetensors"] = "0.3"
     installer.install = install  # pip did nothing
     with pytest.raises(EnvironmentProblem, match="safetensors"):
-        dependencies.ensure_dependencies(installer, python.find, version=installed.__getitem__)
+        ensure(dependencies, installer, python.find, version=installed.__getitem__)
 
 
 @pytest.mark.parametrize("version", ["2.4.0", "2.4.1+cu124", "2.10.0.dev20260101", "3.0"])
 def test_a_version_that_is_new_enough_is_left(dependencies, version):
     python, installer = FakePython("torch", "safetensors"), FakeInstaller(FakePython())
     versions = {"torch": version, "safetensors": "0.4"}
-    assert not dependencies.ensure_dependencies(
-        installer, python.find, version=versions.__getitem__
-    )
+    assert not ensure(dependencies, installer, python.find, version=versions.__getitem__)
     assert installer.questions == []
 
 
@@ -148,7 +156,7 @@ def test_a_torch_that_is_too_old_is_told_with_what_to_do(dependencies):
     versions = {"torch": "2.3.1+cpu", "safetensors": "0.6"}
     installer = FakeInstaller(python)
     with pytest.raises(EnvironmentProblem, match=r"2\.3\.1\+cpu is too old") as caught:
-        dependencies.ensure_dependencies(installer, python.find, version=versions.__getitem__)
+        ensure(dependencies, installer, python.find, version=versions.__getitem__)
     assert "torch>=2.4" in caught.value.message
     assert "Uninstall it in the module of the extension PyTorch" in caught.value.advice
     assert installer.questions == []
@@ -158,7 +166,7 @@ def test_declining_installs_nothing(dependencies):
     python = FakePython("torch")
     installer = FakeInstaller(python, agree=False)
     with pytest.raises(dependencies.InstallationDeclined, match="safetensors; nothing was"):
-        dependencies.ensure_dependencies(installer, python.find)
+        ensure(dependencies, installer, python.find)
     assert installer.installed == []
 
 
@@ -166,7 +174,7 @@ def test_declining_torch_stops(dependencies):
     python = FakePython()
     installer = FakeInstaller(python, torch=False)
     with pytest.raises(dependencies.InstallationDeclined, match="PyTorch"):
-        dependencies.ensure_dependencies(installer, python.find)
+        ensure(dependencies, installer, python.find)
     assert installer.installed == []
 
 
@@ -176,7 +184,7 @@ def test_an_installation_without_effect_is_told(dependencies):
     installer = FakeInstaller(python)
     installer.install = lambda specifiers, constraints: None
     with pytest.raises(EnvironmentProblem, match=r"safetensors.*Restart Slicer"):
-        dependencies.ensure_dependencies(installer, python.find)
+        ensure(dependencies, installer, python.find)
 
 
 def test_a_failed_installation_ends_in_what_the_installer_says_of_it(dependencies):
@@ -184,14 +192,14 @@ def test_a_failed_installation_ends_in_what_the_installer_says_of_it(dependencie
     installer = FakeInstaller(python)
     installer.error = RuntimeError("pip")
     with pytest.raises(EnvironmentProblem, match=r"Because of pip\. Do something"):
-        dependencies.ensure_dependencies(installer, python.find)
+        ensure(dependencies, installer, python.find)
 
 
 def test_a_replaced_package_of_slicer_is_told_with_the_way_back(dependencies):
     python = FakePython("torch")
     versions = iter([{"numpy": "2.4.6", "simpleitk": "2.5.5"}, {"numpy": "2.5.0"}])
     with pytest.raises(dependencies.PackagesReplaced) as caught:
-        dependencies.ensure_dependencies(FakeInstaller(python), python.find, lambda: next(versions))
+        ensure(dependencies, FakeInstaller(python), python.find, lambda: next(versions))
     assert "numpy 2.4.6 -> 2.5.0, SimpleITK 2.5.5 -> gone" in caught.value.message
     assert "pip_install('numpy==2.4.6 SimpleITK==2.5.5')" in caught.value.advice
 
@@ -202,7 +210,7 @@ def test_a_replaced_package_is_told_even_when_the_installation_failed(dependenci
     installer.error = RuntimeError("pip")
     versions = iter([{"numpy": "2.4.6"}, {"numpy": "1.26"}])
     with pytest.raises(dependencies.PackagesReplaced, match=r"2\.4\.6 -> 1\.26"):
-        dependencies.ensure_dependencies(installer, python.find, lambda: next(versions))
+        ensure(dependencies, installer, python.find, lambda: next(versions))
 
 
 def test_versions_are_those_of_the_installed_packages(dependencies):
@@ -216,14 +224,14 @@ def test_a_restart_is_asked_for_when_a_loaded_package_was_replaced(dependencies,
     assert "pytest" in sys.modules
     versions = iter([{"pytest": "1.0", "never-imported": "1.0"}, {"pytest": "2.0"}])
     with pytest.raises(dependencies.RestartNeeded, match=r"old version of pytest\. Save the scene"):
-        dependencies.ensure_dependencies(FakeInstaller(python), python.find, lambda: next(versions))
+        ensure(dependencies, FakeInstaller(python), python.find, lambda: next(versions))
 
 
 def test_no_restart_when_nothing_that_is_loaded_was_replaced(dependencies, slicer_harness):
     python = FakePython("torch")
     versions = iter([{"never-imported": "1.0"}, {"never-imported": "2.0", "pytest": "1.0"}])
     installer = FakeInstaller(python)
-    assert dependencies.ensure_dependencies(installer, python.find, lambda: next(versions))
+    assert ensure(dependencies, installer, python.find, lambda: next(versions))
     assert dependencies.note_after_restart() == ""
 
 
@@ -232,7 +240,7 @@ def test_a_restart_is_asked_for_when_importing_still_fails(dependencies):
     installer = FakeInstaller(python)
     installer.import_error = "OSError: c10.dll"
     with pytest.raises(dependencies.RestartNeeded, match=r"importing fails: OSError: c10\.dll\."):
-        dependencies.ensure_dependencies(installer, python.find)
+        ensure(dependencies, installer, python.find)
 
 
 def test_after_the_restart_the_panel_can_say_so_once(dependencies, monkeypatch):
@@ -240,12 +248,15 @@ def test_after_the_restart_the_panel_can_say_so_once(dependencies, monkeypatch):
     installer = FakeInstaller(python)
     installer.import_error = "OSError"
     with pytest.raises(dependencies.RestartNeeded):
-        dependencies.ensure_dependencies(installer, python.find)
+        ensure(dependencies, installer, python.find)
     assert dependencies.note_after_restart() == "", "still the session that asked"
     pid = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: pid + 1)  # as after a restart
-    monkeypatch.setattr(dependencies, "missing_requirements", lambda find: ())
-    assert dependencies.note_after_restart() == "Installation finished; press Apply to go on."
+    monkeypatch.setattr(dependencies, "missing_requirements", lambda *arguments: ())
+    assert (
+        dependencies.note_after_restart()
+        == "Installation finished; press Apply or Compute prognosis to go on."
+    )
     assert dependencies.note_after_restart() == ""
 
 
@@ -256,7 +267,7 @@ def test_the_panel_tells_of_a_failed_installation_and_works_on(widget, nodes, de
     python = FakePython("torch")
     installer = FakeInstaller(python, agree=False)
     panel = widget.panel
-    panel.ensure = lambda: dependencies.ensure_dependencies(installer, python.find)
+    panel.ensure = lambda needed: dependencies.ensure_dependencies(installer, needed, python.find)
     panel.parameters.ct, panel.parameters.segmentation = nodes.ct, nodes.segmentation
     panel.apply()
     assert "nothing was installed" in panel.ui.statusLabel.text
@@ -316,16 +327,12 @@ def test_a_model_package_from_a_folder_needs_no_network(widget, nodes, package_f
 
 def test_the_library_imports_only_what_is_bundled_or_asked_for(dependencies):
     """What a run imports; what only the command line does, with its extras, is no part of a run."""
+    from REACTKDSlicer import requirements
+
     commands = re.compile(r"REACTKDLib/(cli|push|batch|dicom_output)")
     faster_where_installed = {"zlib_ng", "onnx", "onnxruntime", "openvino"}
-    # Of prognosis alone; where they are missing an error says how they are installed.
-    for_some_models = {"pywt", "skimage", "transformers"}
-    allowed = (
-        BUNDLED
-        | faster_where_installed
-        | for_some_models
-        | {r.module for r in dependencies.REQUIREMENTS}
-    )
+    asked_for = (*dependencies.REQUIREMENTS, *requirements.OF_SOME_MODELS)
+    allowed = BUNDLED | faster_where_installed | {r.module for r in asked_for}
     for path in (REPOSITORY / "REACTKDLib").rglob("*.py"):
         if commands.match(path.relative_to(REPOSITORY).as_posix()):
             continue

@@ -48,13 +48,15 @@ def pytorch_extension(monkeypatch):
     return module
 
 
-def write_wheel(folder: Path, name: str, version: str, requires: str = "") -> Path:
-    """A wheel with one module, ``<name>.py``."""
+def write_wheel(
+    folder: Path, name: str, version: str, requires: str = "", module: str = ""
+) -> Path:
+    """A wheel with one module, ``<name>.py`` or another."""
     folder.mkdir(parents=True, exist_ok=True)
     info = f"{name}-{version}.dist-info"
     needs = f"Requires-Dist: {requires}\n" if requires else ""
     files = {
-        f"{name}.py": f"tiny = {version!r}\n",
+        f"{module or name}.py": f"tiny = {version!r}\n",
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
@@ -193,7 +195,7 @@ def test_all_is_installed_from_a_wheel_folder_without_a_network(
     """The real pip with the real command line, into a folder of the test."""
     import qt
     import slicer
-    from REACTKDSlicer.dependencies import ensure_dependencies
+    from REACTKDSlicer.dependencies import REQUIREMENTS, ensure_dependencies
 
     target = tmp_path / "target"
     monkeypatch.setenv("REACTKD_WHEELS", str(tiny_wheels(tmp_path / "our wheels")))
@@ -204,7 +206,7 @@ def test_all_is_installed_from_a_wheel_folder_without_a_network(
     def find(name: str):
         return importlib.machinery.PathFinder.find_spec(name, [str(target)])
 
-    assert ensure_dependencies(installer.SlicerInstaller(), find)
+    assert ensure_dependencies(installer.SlicerInstaller(), REQUIREMENTS, find)
     assert (target / "torch.py").is_file()
     assert (target / "safetensors.py").is_file()
     (question,) = slicer_harness.dialogs.texts

@@ -243,7 +243,7 @@ def test_a_failure_while_showing_leaves_no_new_node(widget, nodes, slicer_harnes
 def test_declining_the_installation_is_no_error(widget, nodes, runner, slicer_harness):
     from REACTKDSlicer.dependencies import InstallationDeclined
 
-    def decline():
+    def decline(needed):
         raise InstallationDeclined("REACTKD needs torch; nothing was installed.", "Press Apply.")
 
     widget.panel.ensure = decline

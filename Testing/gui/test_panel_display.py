@@ -110,7 +110,7 @@ def test_the_layout_shows_chart_and_table(package_folder, runner, small_study):
         from REACTKDSlicer.sample_case import add_study
 
         widget = harness.load_module(MODULE)
-        widget.panel.runs.worker, widget.panel.ensure = FakeWorker(runner), lambda: False
+        widget.panel.runs.worker, widget.panel.ensure = FakeWorker(runner), lambda needed: False
         widget.parent.enter()
         widget.panel.parameters.model_package = str(package_folder)
         choose(widget.panel, add_study(small_study))

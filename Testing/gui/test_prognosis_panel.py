@@ -295,6 +295,51 @@ def test_it_comes_back_with_the_scene(panel, nodes, tmp_path):
     assert not shown(panel.ui.prognosisStaleLabel)
 
 
+@pytest.mark.parametrize("last", ["grade", "prognosis"])
+def test_a_scene_opens_with_what_was_shown_last(beside, prognosis_folder, tmp_path, last):
+    """Overlay and chart of the grade or of the prognosis, where the scene has both."""
+    import slicer
+    from REACTKDSlicer.context import context_from_slicer_application
+    from REACTKDSlicer.scene_command import SCENE_FILE, save_scene
+
+    panel, studies, _worker, _harness = beside
+    panel.parameters.prognosis_package = str(prognosis_folder)
+    choose(panel, studies[0])
+    type_into(panel, "alt", "200")
+    panel.ui.applyButton.click()
+    panel.ui.layoutButton.click()
+    compute(panel)
+    panel.ui.prognosisPlotButton.click()
+    if last == "grade":
+        panel.ui.applyButton.click()
+        panel.ui.layoutButton.click()
+
+    def seen():
+        """Runs whose overlay and whose chart the views show."""
+        scene, found = slicer.mrmlScene, []
+        for class_name, shows in (
+            ("vtkMRMLSliceCompositeNode", "GetForegroundVolumeID"),
+            ("vtkMRMLPlotViewNode", "GetPlotChartNodeID"),
+        ):
+            count = scene.GetNumberOfNodesByClass(class_name)
+            views = [scene.GetNthNodeByClass(n, class_name) for n in range(count)]
+            nodes = [scene.GetNodeByID(getattr(view, shows)()) for view in views]
+            found.append({node.GetAttribute("REACTKD.case") for node in nodes})
+        return found
+
+    shown_last = panel.results if last == "grade" else panel.prognosis.view
+    run = shown_last.shown.nodes.run
+    assert seen() == [{run}, {run}]
+    context, bundle = context_from_slicer_application(), tmp_path / SCENE_FILE
+    save_scene(context, bundle)
+    assert seen() == [{run}, {run}]
+    slicer.mrmlScene.Clear(False)
+    assert context.application_logic.OpenSlicerDataBundle(str(bundle), str(tmp_path))
+    assert panel.results.shown is not None
+    assert panel.prognosis.view.shown is not None
+    assert seen() == [{run}, {run}]
+
+
 @pytest.mark.parametrize("both", [False, True])
 def test_the_report_has_the_prognosis(panel, nodes, monkeypatch, tmp_path, both):
     import qt

@@ -13,7 +13,7 @@ from test_clinical_table import type_into
 def panel(slicer_harness, random_prognosis):
     widget = slicer_harness.load_module(MODULE)
     widget.parent.enter()
-    widget.panel.ensure = lambda: False
+    widget.panel.ensure = lambda needed: False
     widget.panel.parameters.prognosis_package = str(random_prognosis.path)
     yield widget.panel
     widget.cleanup()

@@ -20,7 +20,7 @@ def panel(slicer_harness, random_package, simulated_study):
     widget = slicer_harness.load_module(MODULE)
     widget.parent.enter()
     panel = widget.panel
-    panel.ensure = lambda: False
+    panel.ensure = lambda needed: False
     panel.parameters.model_package = str(random_package.path)
     nodes = add_study(simulated_study)
     panel.ui.ctSelector.setCurrentNode(nodes.ct)

@@ -96,7 +96,7 @@ def take_all(harness: Any, views: Any, folder: Path) -> None:
     widget = harness.load_module(REPOSITORY / "REACTKD" / "REACTKD.py")
     widget.parent.enter()
     panel, ui = widget.panel, widget.panel.ui
-    panel.ensure = lambda: False
+    panel.ensure = lambda needed: False
     camera = Photographer(panel, widget.parent._qt, folder)
     nodes = add_study(simulated_study())
 
