@@ -62,10 +62,10 @@ def radiomics_features(
     region = resampled_region(ct, mask, settings)
     inside = region.mask[region.box]
     spacing = region.geometry.spacing_mm
-    values = {
-        f"original_shape_{name}": value
-        for name, value in shape(inside, (spacing[2], spacing[1], spacing[0])).items()
-    }
+    values: dict[str, float] = {}
+    if "shape" in settings.classes:
+        found = shape(inside, (spacing[2], spacing[1], spacing[0]))
+        values |= {f"original_shape_{name}": value for name, value in found.items()}
     notices = []
     voxel_mm3 = float(np.prod(spacing))
     for number, (name, image) in enumerate(
@@ -90,29 +90,35 @@ def radiomics_features(
 def image_features(
     image: np.ndarray, mask: np.ndarray, voxel_mm3: float, settings: RadiomicsSettings
 ) -> tuple[dict[str, float], int]:
-    """Features of one image, ``<class>_<feature>``, and its number of grey levels.
+    """Features of one image in the settings' classes, ``<class>_<feature>``, and its number of grey
+    levels.
 
     ``image`` (k, j, i), ``mask`` bool, cropped to the region. With more than
     :data:`MAXIMUM_LEVELS` only those of the first order.
     """
     grey = grey_levels(image, mask, settings.bin_width)
     voxels, levels = len(grey.places), grey.levels
-    counts = np.bincount(grey.labels.ravel()[grey.places] - 1)
-    found = {
-        "firstorder": first_order(image[mask], counts, voxel_mm3, settings.energy_shift),
-    }
+    chosen = set(settings.classes)
+    found: dict[str, dict[str, float]] = {}
+    if "firstorder" in chosen:
+        counts = np.bincount(grey.labels.ravel()[grey.places] - 1)
+        found["firstorder"] = first_order(image[mask], counts, voxel_mm3, settings.energy_shift)
     if len(levels) <= MAXIMUM_LEVELS:
-        around = neighbours(grey)
-        zone_counts, sizes = zones(grey)
-        found |= {
-            "glcm": cooccurrence(around.cooccurrence, levels),
-            "gldm": dependence(around.dependence, levels, voxels),
-            "glrlm": run_lengths(runs(grey), levels, voxels),
-            "glszm": zone_sizes(zone_counts, sizes, levels, voxels),
-            "ngtdm": tone_differences(around.tone_counts, around.tone_sums, levels),
-        }
+        if chosen & {"glcm", "gldm", "ngtdm"}:
+            around = neighbours(grey)
+            found["glcm"] = cooccurrence(around.cooccurrence, levels)
+            found["gldm"] = dependence(around.dependence, levels, voxels)
+            found["ngtdm"] = tone_differences(around.tone_counts, around.tone_sums, levels)
+        if "glrlm" in chosen:
+            found["glrlm"] = run_lengths(runs(grey), levels, voxels)
+        if "glszm" in chosen:
+            zone_counts, sizes = zones(grey)
+            found["glszm"] = zone_sizes(zone_counts, sizes, levels, voxels)
     return {
-        f"{group}_{name}": value for group in found for name, value in found[group].items()
+        f"{group}_{name}": value
+        for group in found
+        if group in chosen
+        for name, value in found[group].items()
     }, len(levels)
 
 

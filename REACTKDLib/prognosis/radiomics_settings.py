@@ -153,7 +153,7 @@ GLSZM = (
 NGTDM = ("Busyness", "Coarseness", "Complexity", "Contrast", "Strength")
 
 #: Feature classes of every image, in PyRadiomics' order: 93 features.
-CLASSES = {
+IMAGE_CLASSES = {
     "firstorder": FIRST_ORDER,
     "glcm": GLCM,
     "gldm": GLDM,
@@ -161,6 +161,8 @@ CLASSES = {
     "glszm": GLSZM,
     "ngtdm": NGTDM,
 }
+#: All classes; shape is computed once, of the region alone.
+CLASSES = ("shape", *IMAGE_CLASSES)
 
 
 @dataclass(frozen=True)
@@ -172,8 +174,8 @@ class RadiomicsSettings:
     ``whole_hu`` : resampled intensities lose their fraction, as those of an integer CT do in
     PyRadiomics.
     ``padding`` voxels around the region of interest are there for the filters. ``image_types`` of
-    :data:`IMAGE_TYPES`; ``log_sigmas_mm`` of the Laplacian of Gaussian, ``wavelet`` as PyWavelets
-    names it. ``energy_shift``, HU, is added to the intensities of Energy, TotalEnergy and
+    :data:`IMAGE_TYPES`; ``classes`` of :data:`CLASSES`; ``log_sigmas_mm`` of the Laplacian of
+    Gaussian, ``wavelet`` as PyWavelets names it. ``energy_shift``, HU, is added to the intensities of Energy, TotalEnergy and
     RootMeanSquared alone. ``roles`` of the segmentation that make the region of interest together:
     the liver with what lies in it, or ("lesion",).
 
@@ -188,6 +190,7 @@ class RadiomicsSettings:
     whole_hu: bool = True
     padding: int = 8
     image_types: tuple[str, ...] = IMAGE_TYPES
+    classes: tuple[str, ...] = CLASSES
     log_sigmas_mm: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 5.0)
     wavelet: str = "coif1"
     energy_shift: float = 0.0
@@ -208,12 +211,14 @@ class RadiomicsSettings:
             )
         if self.padding < 0:
             refuse(f"the padding is {self.padding} voxels", "Give 0 or more.")
-        unknown = [name for name in self.image_types if name not in IMAGE_TYPES]
-        if unknown or not self.image_types or len(set(self.image_types)) < len(self.image_types):
-            refuse(
-                f"the image types are {list(self.image_types)}",
-                f"Choose of {', '.join(IMAGE_TYPES)}, each once.",
-            )
+        for what, chosen, known in (
+            ("image types", self.image_types, IMAGE_TYPES),
+            ("classes", self.classes, CLASSES),
+        ):
+            if not chosen or not set(chosen) <= set(known) or len(set(chosen)) < len(chosen):
+                refuse(
+                    f"the {what} are {list(chosen)}", f"Choose of {', '.join(known)}, each once."
+                )
         if not all(sigma > 0 for sigma in self.log_sigmas_mm):
             refuse(f"the sigmas are {self.log_sigmas_mm} mm", "Give numbers above 0.")
         if not self.roles:
@@ -267,8 +272,9 @@ def log_name(sigma_mm: float) -> str:
 
 def feature_names(settings: RadiomicsSettings) -> tuple[str, ...]:
     """Names of all features, in PyRadiomics' spelling and order."""
-    names = [f"original_shape_{feature}" for feature in SHAPE]
+    names = [f"original_shape_{feature}" for feature in SHAPE if "shape" in settings.classes]
     for image in image_names(settings):
-        for group, features in CLASSES.items():
-            names += [f"{image}_{group}_{feature}" for feature in features]
+        for group, features in IMAGE_CLASSES.items():
+            if group in settings.classes:
+                names += [f"{image}_{group}_{feature}" for feature in features]
     return tuple(names)

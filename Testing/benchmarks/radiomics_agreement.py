@@ -59,7 +59,7 @@ def compare(folder: Path) -> Iterator[Compared]:
     """Every feature of every image and configuration that the tables of ``folder`` have."""
     tables = {
         name: _table(folder / "data" / "baseline" / f"baseline_{name}.csv")
-        for name in ("shape", *CLASSES)
+        for name in CLASSES
     }
     for image in IMAGES:
         ct = sitk.ReadImage(str(folder / "data" / f"{image}_image.nrrd"))
@@ -109,7 +109,7 @@ def table(found: list[Compared]) -> str:
         "| class | features | values | the same | largest difference |",
         "|---|---|---|---|---|",
     ]
-    for group in ("shape", *CLASSES):
+    for group in CLASSES:
         mine = [one for one in found if one.feature.startswith(f"{group}_")]
         same = sum(one.difference < CALLED_EQUAL for one in mine)
         worst = max(mine, key=lambda one: one.difference)

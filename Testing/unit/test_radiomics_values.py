@@ -10,7 +10,7 @@ import pytest
 
 from REACTKDLib.prognosis.radiomics import image_features
 from REACTKDLib.prognosis.radiomics_formulas import cooccurrence, emphases
-from REACTKDLib.prognosis.radiomics_settings import CLASSES, RadiomicsSettings
+from REACTKDLib.prognosis.radiomics_settings import IMAGE_CLASSES, RadiomicsSettings
 from REACTKDLib.prognosis.radiomics_shape import shape
 from REACTKDLib.prognosis.radiomics_textures import DIRECTIONS, grey_levels, neighbours, runs
 
@@ -235,7 +235,7 @@ def test_the_library_gives_the_same_where_it_has_every_direction(lump):
         }
     }
     for group, values in theirs.items():
-        for name in CLASSES[group]:
+        for name in IMAGE_CLASSES[group]:
             expected = values[names.get(group, {}).get(name, name)]
             assert found[f"{group}_{name}"] == pytest.approx(expected, rel=1e-9, abs=1e-12), name
 
