@@ -58,8 +58,7 @@ class Compared:
 def compare(folder: Path) -> Iterator[Compared]:
     """Every feature of every image and configuration that the tables of ``folder`` have."""
     tables = {
-        name: _table(folder / "data" / "baseline" / f"baseline_{name}.csv")
-        for name in CLASSES
+        name: _table(folder / "data" / "baseline" / f"baseline_{name}.csv") for name in CLASSES
     }
     for image in IMAGES:
         ct = sitk.ReadImage(str(folder / "data" / f"{image}_image.nrrd"))

@@ -208,6 +208,15 @@ def test_what_lies_far_from_the_region_changes_nothing():
     same(one, radiomics_features(Volume(other, wide), mask, settings), rtol=1e-9)
 
 
+@pytest.mark.parametrize("classes", [("shape",), ("ngtdm", "firstorder"), ("glrlm", "glszm")])
+def test_some_classes_have_the_values_that_all_have(classes):
+    settings = dataclasses.replace(ORIGINAL, classes=classes)
+    some, whole = (radiomics_features(ct(), ball(), s).values for s in (settings, ORIGINAL))
+    assert tuple(some) == feature_names(settings)
+    assert {name.split("_")[1] for name in some} == set(classes)
+    assert some == {name: whole[name] for name in some}
+
+
 def test_resampling_keeps_place_and_volume():
     i = np.indices(GRID.array_shape)[2]
     ramp = Volume(10.0 * i + 100, GRID)

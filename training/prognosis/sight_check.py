@@ -1,9 +1,9 @@
 """What plain figures of the simulated images see of the latents: the check behind ``SEES``.
 
-Two sets of figures: of the liver without its lesions (what radiomics are measured in), and of the
-index lesion (:func:`training.cohort_check.ct_features`, less those of the liver). For each latent
-the squared correlation of the latent with its cross-validated ridge regression on a set. Liver
-function must be seen by neither. It knows nothing of the networks.
+Three sets of figures: plain ones of the liver without its lesions, the study's radiomics of that
+region, and those of the index lesion (:func:`training.cohort_check.ct_features`, less those of the
+liver). For each latent the squared correlation of the latent with its cross-validated ridge
+regression on a set. Liver function must be seen by none. It knows nothing of the networks.
 
 Run ``python -m training.prognosis.sight_check --cases 120``.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -20,9 +21,16 @@ from REACTKDLib.simulation import SimulatedCase
 
 from ..cohort import sample_case_parameters, simulate_cohort_case
 from ..cohort_check import ct_features
+from .features import radiomics_of
 from .simulated import EFFECTS, simulate_outcome
 
-__all__ = ["liver_figures", "seen", "sight"]
+__all__ = ["SETS", "liver_figures", "seen", "sight"]
+
+#: What a latent is looked for in.
+SETS = ("liver", "radiomics", "lesion")
+#: The study's radiomics.
+CONFIGURATIONS = Path(__file__).parents[1] / "configs" / "prognosis"
+RADIOMICS = "liver_radiomics.json"
 
 
 def liver_figures(case: SimulatedCase) -> dict[str, float]:
@@ -44,14 +52,16 @@ def liver_figures(case: SimulatedCase) -> dict[str, float]:
     return figures
 
 
-def measure(index: int, seed: int) -> tuple[list[float], list[float], list[float]]:
-    """Latents, figures of the liver, figures of the lesion of one case."""
+def measure(index: int, seed: int) -> tuple[list[float], ...]:
+    """Latents; then figures of the liver, radiomics, figures of the lesion of one case."""
     parameters = sample_case_parameters("internal", index, seed)
     case = simulate_cohort_case(parameters, "internal", index, seed, pet=False)
+    radiomics = radiomics_of(RADIOMICS, CONFIGURATIONS)(case.study(), ("liver",)).values
     lesion = {k: v for k, v in ct_features(case).items() if not k.startswith("liver")}
     latents = simulate_outcome(index, seed).latents
     own = [latents[name] for name in EFFECTS]
-    return own, list(liver_figures(case).values()), list(lesion.values())
+    sets = (liver_figures(case), radiomics, lesion)
+    return own, *(list(figures.values()) for figures in sets)
 
 
 def sight(figures: np.ndarray, latent: np.ndarray, folds: int = 5, ridge: float = 3.0) -> float:
@@ -75,10 +85,10 @@ def seen(cases: int, seed: int, workers: int = 1) -> dict[str, dict[str, float]]
     """Set of figures -> latent -> :func:`sight`."""
     with ProcessPoolExecutor(workers) as pool:
         rows = list(pool.map(partial(measure, seed=seed), range(cases), chunksize=4))
-    latents, liver, lesion = (np.array(columns) for columns in zip(*rows, strict=True))
+    latents, *tables = (np.array(columns) for columns in zip(*rows, strict=True))
     return {
         name: {latent: sight(table, latents[:, n]) for n, latent in enumerate(EFFECTS)}
-        for name, table in (("liver", liver), ("lesion", lesion))
+        for name, table in zip(SETS, tables, strict=True)
     }
 
 
@@ -91,7 +101,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"simulated internal cohort, {options.cases} cases, seed {options.seed}")
     for name, row in seen(options.cases, options.seed, options.workers).items():
-        print(f"  {name:8s}", "  ".join(f"{latent} {value:.2f}" for latent, value in row.items()))
+        print(f"  {name:9s}", "  ".join(f"{latent} {value:.2f}" for latent, value in row.items()))
 
 
 if __name__ == "__main__":
