@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ..pipeline import Progress, no_progress
 from ..read import StudyFiles, file_sha256, read_study
 from ..regions import check_scheme, make_regions
 from ..types import CaseResult, Notice, SourceFile, Study
+from .clinical_input import check_against_image
 from .inputs import PatientInputs, read_inputs
 from .metadata import PrognosisMetadata
 from .notices import input_notices, no_input
@@ -159,16 +160,24 @@ def run_prognosis_files(
     Raises
     ------
     OutputError : the folder exists or cannot be written; found before any work is done.
+    ClinicalValueError : age or sex contradict the header of a DICOM CT; found before its voxels are
+        read.
     ReactKDError : as :func:`REACTKDLib.read.read_study` and :func:`run_prognosis`.
     """
     check_prognosis_output(output, overwrite=overwrite)
     check_options(options)
+    schema, record = package.metadata.clinical_schema, files.record
+
+    def check_patient(header: Mapping[str, str]) -> None:
+        if schema is not None and record is not None:
+            check_against_image(schema, record, header)
+
     progress("reading", 0.0)
     study = None
     if files.study is not None:
-        study = read_study(files.study, package.metadata.model_spec().role_rules)
+        study = read_study(files.study, package.metadata.model_spec().role_rules, check_patient)
     result = run_prognosis(
-        study, files.record, package, options, progress, files.case_id or _case_id(study)
+        study, record, package, options, progress, files.case_id or _case_id(study)
     )
     if files.clinical is not None:
         source = SourceFile(CLINICAL, str(files.clinical), file_sha256(files.clinical))
