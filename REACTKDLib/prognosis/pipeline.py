@@ -22,7 +22,7 @@ from ..types import CaseResult, Notice, SourceFile, Study
 from .clinical_input import check_against_image
 from .inputs import PatientInputs, read_inputs
 from .metadata import PrognosisMetadata
-from .notices import input_notices, no_input
+from .notices import check_given, input_notices
 from .package import PrognosisPackage
 from .provenance import provenance_of, with_source
 from .result import check_prognosis_output, deidentified_prognosis, write_prognosis
@@ -133,14 +133,15 @@ def run_prognosis(
 
     Raises
     ------
-    InputError : nothing given that the model reads; a required modality is missing; a study or
-        record that cannot be used (see the stages).
+    InputError : nothing given that the model reads, or a required modality is missing, before any
+        work; a study or record that cannot be used (see the stages).
     ModelPackageError : the package's weights are not usable.
     OptionError, EnvironmentProblem : as :func:`check_options`, before any work; a language model
         or a library for radiomics is not there.
     """
     check_options(options)
     metadata, clock = package.metadata, _Clock(progress)
+    check_given(metadata, study is not None, clinical)
     inputs = read_inputs(study, clinical, metadata, options.cache, clock.stage, clock.within)
     return _answer(study, inputs, package, options, clock, case_id)
 
@@ -160,6 +161,7 @@ def run_prognosis_files(
     Raises
     ------
     OutputError : the folder exists or cannot be written; found before any work is done.
+    InputError : as :func:`run_prognosis`, before any file is read.
     ClinicalValueError : age or sex contradict the header of a DICOM CT; found before its voxels are
         read.
     ReactKDError : as :func:`REACTKDLib.read.read_study` and :func:`run_prognosis`.
@@ -167,6 +169,7 @@ def run_prognosis_files(
     check_prognosis_output(output, overwrite=overwrite)
     check_options(options)
     schema, record = package.metadata.clinical_schema, files.record
+    check_given(package.metadata, files.study is not None, record)
 
     def check_patient(header: Mapping[str, str]) -> None:
         if schema is not None and record is not None:
@@ -204,8 +207,6 @@ def _answer(
     case_id: str | None,
 ) -> PrognosisResult:
     metadata = package.metadata
-    if (problem := no_input(metadata, inputs.arrays, inputs.record)) is not None:
-        raise problem
     from .answer import answer, patient_batch  # late: torch
 
     with clock.stage("model"):
@@ -230,7 +231,7 @@ def _answer(
     all_notices = (
         *inputs.notices,
         *missing_regions,
-        *input_notices(metadata, inputs.arrays, inputs.record, study, found.modalities),
+        *input_notices(metadata, inputs.record, study, found.modalities),
         *notices,
         *loaded.notices,
         *found.notices,

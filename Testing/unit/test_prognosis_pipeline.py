@@ -20,8 +20,15 @@ from REACTKDLib.prognosis.ct_branch import to_positions
 from REACTKDLib.prognosis.inputs import read_inputs
 from REACTKDLib.prognosis.model import load_network
 from REACTKDLib.prognosis.networks.build import log_odds
-from REACTKDLib.prognosis.pipeline import PrognosisOptions, _Clock, run_prognosis
+from REACTKDLib.prognosis.pipeline import (
+    PrognosisFiles,
+    PrognosisOptions,
+    _Clock,
+    run_prognosis,
+    run_prognosis_files,
+)
 from REACTKDLib.prognosis.types import MODALITIES, ClinicalRecord
+from REACTKDLib.read import StudyFiles
 from REACTKDLib.types import Segmentation, Study, Volume
 
 
@@ -156,10 +163,22 @@ def test_nothing_at_all_is_refused(random_prognosis):
             run_prognosis(None, clinical, random_prognosis)
 
 
-def test_a_required_modality_must_be_there(ct_study, tmp_path):
+def test_what_a_model_requires_is_missed_before_any_work(ct_study, tmp_path):
+    def never(stage, done):
+        raise AssertionError(stage)
+
     package = write_random_prognosis(tmp_path / "p", required=("clinical",))
-    with pytest.raises(InputError, match="requires what is not given: Clinical data"):
-        run_prognosis(ct_study, None, package)
+    message = "requires what is not given: Clinical data"
+    for clinical in (None, ClinicalRecord(), ClinicalRecord(text="Some words.")):
+        with pytest.raises(InputError, match=message):
+            run_prognosis(ct_study, clinical, package, progress=never)
+    # Nor are files read: these do not exist.
+    files = StudyFiles(tmp_path / "no.nii.gz", (tmp_path / "neither.nii.gz",))
+    with pytest.raises(InputError, match=message):
+        run_prognosis_files(PrognosisFiles(files), package, tmp_path / "out", progress=never)
+    images = write_random_prognosis(tmp_path / "q", required=("ct", "radiomics"))
+    with pytest.raises(InputError, match="requires what is not given: CT, Radiomics"):
+        run_prognosis(None, RECORD, images, progress=never)
 
 
 def test_what_training_did_not_see_is_told_without_values(random_prognosis):
