@@ -55,16 +55,18 @@ STAGES = {
 class PrognosisOptions:
     """``device`` as in :class:`REACTKDLib.pipeline.RunOptions`, region ``scheme``.
 
-    ``pairs``, ``exact_up_to`` and ``seed`` : as :func:`.explain.owen_values`, of the contributions.
-    ``cache`` : folder that keeps radiomics; None computes them anew. ``text_model`` : folder of the
-    language model, where it is not where the package says.
+    ``pairs``, ``exact_up_to``, ``seed`` and ``tolerance`` (log odds) : as
+    :func:`.explain.owen_values`, of the contributions. ``cache`` : folder that keeps radiomics;
+    None computes them anew. ``text_model`` : folder of the language model, where it is not where
+    the package says.
     """
 
     device: str = "auto"
     scheme: str = "anatomical"
-    pairs: int = 8
-    exact_up_to: int = 8
+    pairs: int = 32
+    exact_up_to: int = 10
     seed: int = 0
+    tolerance: float = 0.005
     cache: Path | None = None
     text_model: str | None = None
 

@@ -27,6 +27,7 @@ from REACTKDLib.prognosis.pipeline import (
     run_prognosis,
     run_prognosis_files,
 )
+from REACTKDLib.prognosis.report_words import provenance_lines
 from REACTKDLib.prognosis.types import MODALITIES, ClinicalRecord
 from REACTKDLib.read import StudyFiles
 from REACTKDLib.types import Segmentation, Study, Volume
@@ -253,6 +254,11 @@ def test_provenance_names_inputs_settings_and_seed(phantom_prognosis, random_pro
     known = phantom_prognosis.provenance
     assert known["model"]["weights_sha256"] == random_prognosis.weights_sha256
     assert known["options"]["seed"] == 0 and known["calibration"]["temperature"] == 1.4
+    assert known["options"]["tolerance"] == 0.005
+    (options,) = (
+        text for name, text, _ in provenance_lines(phantom_prognosis) if name == "Options"
+    )
+    assert "at most 32 pairs of orders, fewer within a standard error of 0.005, seed 0" in options
     assert known["radiomics"] == random_prognosis.metadata.radiomics.digest
     clinical = next(e for e in known["inputs"] if e["role"] == "clinical")
     assert len(clinical["sha256"]) == 64 and clinical["path"] == ""
