@@ -36,7 +36,11 @@ def add_scene_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _scene(options: argparse.Namespace, log: Log) -> None:
+    from .prognosis.result import case_to_draw, is_prognosis, read_prognosis
+
     need_scene_libraries()
+    if is_prognosis(options.result):
+        case_to_draw(read_prognosis(options.result))
     ct, series = (options.ct, None) if options.ct else _recorded_ct(options.result)
     if (options.result / SCENE).exists() and not options.overwrite:
         raise OptionError(f"{options.result / SCENE} exists.", "Give --overwrite to replace it.")

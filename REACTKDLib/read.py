@@ -6,7 +6,7 @@ Every image keeps its own grid, in LPS; nothing is resampled or windowed here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -189,11 +189,20 @@ def files_sha256(files: Sequence[Path]) -> str:
     return hashlib.sha256("".join(f"{d}\n" for d in digests).encode()).hexdigest()
 
 
-def read_study(files: StudyFiles, rules: Sequence[RoleRule]) -> Study:
+def read_study(
+    files: StudyFiles,
+    rules: Sequence[RoleRule],
+    check_patient: Callable[[Mapping[str, str]], None] | None = None,
+) -> Study:
     """Reads CT, segmentation and PET volumes; ``Study.sources`` has their SHA-256.
 
-    ``rules`` come with the model package. The case is named ``case`` where no name is given,
-    because file names may identify a patient.
+    The case is named ``case`` where no name is given, because file names may identify a patient.
+
+    Parameters
+    ----------
+    rules : those of the model package.
+    check_patient : called with age and sex of the patient of a DICOM CT, as
+        :func:`~.dicom_input.patient.patient_of`, before its voxels are read.
 
     Raises
     ------
@@ -226,6 +235,8 @@ def read_study(files: StudyFiles, rules: Sequence[RoleRule]) -> Study:
         )
         chosen = choosing.result()
         series = chosen[0] if chosen else None
+        if check_patient is not None and series is not None:
+            check_patient(series.patient)
         if source is not None and series is not None:
             text = check_drawn_on(files.segmentation[0], source, series)
             notices += [Notice("segmentation_of_other_series", "info", text)] if text else []

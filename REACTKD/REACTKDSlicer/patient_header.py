@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Any
 
-_DAYS_PER_YEAR = 365.25
+from REACTKDLib.dicom_input.patient import patient_of as patient_of_header
 
 
 def patient_of(ct: Any | None) -> dict[str, str]:
-    """``age`` in years on the day of the study and ``sex`` (``M``, ``F``), as far as known.
+    """Age and sex of a CT's patient, as :func:`REACTKDLib.dicom_input.patient.patient_of`.
 
-    To compare with what is typed, never to take its place. Reads the patient and study above the
-    CT; a volume that did not come from DICOM has none.
+    Reads the patient and study above the CT; a volume that did not come from DICOM has none.
     """
     import slicer
 
@@ -23,13 +21,12 @@ def patient_of(ct: Any | None) -> dict[str, str]:
     if not item:
         return {}
     names = slicer.vtkMRMLSubjectHierarchyConstants
-    sex = _above(hierarchy, item, names.GetDICOMPatientSexAttributeName())
-    born = _day(_above(hierarchy, item, names.GetDICOMPatientBirthDateAttributeName()))
-    studied = _day(_above(hierarchy, item, names.GetDICOMStudyDateAttributeName()))
-    found = {"sex": sex} if sex else {}
-    if born is not None and studied is not None and born <= studied:
-        found["age"] = f"{(studied - born).days / _DAYS_PER_YEAR:.1f}"
-    return found
+    attributes = {
+        "PatientSex": names.GetDICOMPatientSexAttributeName(),
+        "PatientBirthDate": names.GetDICOMPatientBirthDateAttributeName(),
+        "StudyDate": names.GetDICOMStudyDateAttributeName(),
+    }
+    return patient_of_header({k: _above(hierarchy, item, name) for k, name in attributes.items()})
 
 
 def _above(hierarchy: Any, item: int, attribute: str) -> str:
@@ -40,12 +37,3 @@ def _above(hierarchy: Any, item: int, attribute: str) -> str:
             return str(value)
         item = hierarchy.GetItemParent(item)
     return ""
-
-
-def _day(text: str) -> date | None:
-    """A day as DICOM writes it (``19640229``) or Slicer's database does (``1964-02-29``)."""
-    digits = text.replace("-", "")
-    try:
-        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:8]))
-    except ValueError:
-        return None

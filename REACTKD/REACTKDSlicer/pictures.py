@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,17 @@ import numpy as np
 
 from REACTKDLib import case_report_words as words
 from REACTKDLib.geometry import Vector
+from REACTKDLib.prognosis.result import case_to_draw
+from REACTKDLib.prognosis.types import PrognosisResult
 from REACTKDLib.types import NO_LESION, RESEARCH_USE, CaseResult
 
+from . import prognosis_text
 from .context import SceneContext
 from .drawing import WHITE, Color, Label, with_header, with_labels, wrapped
 from .graph_nodes import VIEW_FROM, view_axes
 from .offscreen import SLICE_ORIENTATIONS, OffscreenViews, View
-from .scene_nodes import CaseNodes, jump_to_attention
+from .prognosis_nodes import PrognosisNodes
+from .scene_nodes import CaseNodes, MapNodes, jump_to_attention
 from .translation import tr as _
 
 #: The regions fill this part of a picture.
@@ -38,6 +42,39 @@ def draw_pictures(
 
     The views must have been made before the case was shown. Images are uint8 RGB.
     """
+    odds = ", ".join(
+        f"{c.title} {words.percent(case.probabilities[c.name])}" for c in words.likely_first(case)
+    )
+    answer = (words.headline(case), words.set_sentence(case), f"{odds}.")
+    return _draw(context, views, case, nodes, answer, _("Region graph"))
+
+
+def draw_prognosis_pictures(
+    context: SceneContext, views: OffscreenViews, result: PrognosisResult, nodes: PrognosisNodes
+) -> Mapping[str, np.ndarray]:
+    """As :func:`draw_pictures`, of what the CT's branch of a prognosis saw.
+
+    Raises
+    ------
+    InputError : there is no map of a CT.
+    """
+    added = ", ".join(f"{c.title} {words.signed(c.logit)}" for c in result.modality_contributions)
+    answer = (
+        prognosis_text.headline(result),
+        _("Contributions (log odds): {added}.").format(added=added),
+    )
+    return _draw(context, views, case_to_draw(result), nodes, answer, _("Regions"))
+
+
+def _draw(
+    context: SceneContext,
+    views: OffscreenViews,
+    case: CaseResult,
+    nodes: MapNodes,
+    answer: Sequence[str],
+    threed_title: str,
+) -> Mapping[str, np.ndarray]:
+    """``answer`` : lines over the overview, the first one large."""
     point = jump_to_attention(context, case, nodes)
     bounds = _world_bounds(nodes)
     tiles = {}
@@ -49,10 +86,10 @@ def draw_pictures(
         )
     _frame_threed(views.threed, bounds)
     tiles["3d"] = _Tile(
-        _("Region graph"), with_labels(views.threed.image(), _edge_letters(*view_axes()))
+        threed_title, with_labels(views.threed.image(), _edge_letters(*view_axes()))
     )
     pictures = {name: _picture(case, tile) for name, tile in tiles.items()}
-    return {**pictures, "overview": _overview(case, list(tiles.values()))}
+    return {**pictures, "overview": _overview(case, list(tiles.values()), answer)}
 
 
 @dataclass(frozen=True)
@@ -69,7 +106,7 @@ def _picture(case: CaseResult, tile: _Tile) -> np.ndarray:
     return with_header(tile.image, [_title(tile.title), *_warning_lines(case, width)], _GROUND)
 
 
-def _world_bounds(nodes: CaseNodes) -> np.ndarray:
+def _world_bounds(nodes: MapNodes) -> np.ndarray:
     """Corners (low, high) of the box around all regions, world RAS mm, shape (2, 3)."""
     bounds = [0.0] * 6
     nodes.regions.GetRASBounds(bounds)
@@ -170,7 +207,7 @@ def _frame_threed(view: View, bounds: np.ndarray) -> None:
     camera.ResetClippingRange()
 
 
-def _overview(case: CaseResult, tiles: list[_Tile]) -> np.ndarray:
+def _overview(case: CaseResult, tiles: list[_Tile], answer: Sequence[str]) -> np.ndarray:
     """Four pictures of one size in two rows under a header with the answer and its notices."""
     pictures = [with_header(tile.image, [_title(tile.title)], _GROUND) for tile in tiles]
     height, width, _channels = pictures[0].shape
@@ -179,19 +216,17 @@ def _overview(case: CaseResult, tiles: list[_Tile]) -> np.ndarray:
         top = (number // 2) * (height + _GAP)
         left = (number % 2) * (width + _GAP)
         canvas[top : top + height, left : left + width] = picture
-    odds = ", ".join(
-        f"{c.title} {words.percent(case.probabilities[c.name])}" for c in words.likely_first(case)
-    )
     whole = canvas.shape[1]
-    answer = [
-        *_lines(words.headline(case), whole, WHITE, 24, bold=True),
-        *_lines(words.set_sentence(case), whole, WHITE, 17),
-        *_lines(f"{odds}.", whole, _GREY, 17),
+    headline, second, *further = answer
+    said = [
+        *_lines(headline, whole, WHITE, 24, bold=True),
+        *_lines(second, whole, WHITE, 17),
+        *(line for text in further for line in _lines(text, whole, _GREY, 17)),
     ]
     notices = _warning_lines(case, whole, only_warnings=False)
     if any(notice.code == NO_LESION for notice in case.notices):
         # Not the eye's first: a grade of a tumour that nobody has shown to the model.
-        answer = [dataclasses.replace(line, size=17, bold=False, color=_GREY) for line in answer]
-        answer, notices = notices, answer
+        said = [dataclasses.replace(line, size=17, bold=False, color=_GREY) for line in said]
+        said, notices = notices, said
     heading = _lines(f"{case.case_id}: {case.task_title}", whole, _GREY, 17)
-    return with_header(canvas, [*heading, *answer, *notices], _GROUND)
+    return with_header(canvas, [*heading, *said, *notices], _GROUND)

@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 
 from REACTKDLib.errors import InputError
 from REACTKDLib.prognosis.clinical_entries import Check, Entries, check
+from REACTKDLib.prognosis.notices import given_modalities
 from REACTKDLib.prognosis.package import PrognosisPackage
 from REACTKDLib.prognosis.types import CLINICAL, CT, RADIOMICS, ClinicalRecord
 from REACTKDLib.roles import RoleRule
@@ -99,7 +100,8 @@ def prognosis_obstacle(parameters: ReactKDParameters, package: PrognosisPackage 
         return _("Correct first: {names}.").format(names=", ".join(_titles(checked, package)))
     if uses_images(parameters, package) and (reason := _image_obstacle(parameters, package)):
         return reason
-    given = _modalities(parameters, package, checked)
+    record = None if checked is None else checked.checked.record
+    given = given_modalities(package.metadata, uses_images(parameters, package), record)
     if not given:
         return _nothing_given(package)
     missing = [name for name in package.metadata.required if name not in given]
@@ -114,28 +116,6 @@ def _titles(checked: Check, package: PrognosisPackage) -> list[str]:
     schema = package.metadata.clinical_schema
     titles = {v.name: v.title for v in schema.variables} if schema else {}
     return [titles.get(name, _("free text")) for name in checked.problems]
-
-
-def _has_clinical(package: PrognosisPackage, checked: Check | None) -> bool:
-    if checked is None:
-        return False
-    record = checked.checked.record
-    variables = bool(package.metadata.network.variables) or _reads_record(package)
-    return (variables and bool(record.values)) or (reads_text(package) and bool(record.text))
-
-
-def _reads_record(package: PrognosisPackage) -> bool:
-    return package.metadata.text is not None and package.metadata.text.reads == "record"
-
-
-def _modalities(
-    parameters: ReactKDParameters, package: PrognosisPackage, checked: Check | None
-) -> tuple[str, ...]:
-    """What the model would be given now."""
-    given = [CLINICAL] if _has_clinical(package, checked) else []
-    if uses_images(parameters, package):
-        given += [name for name in IMAGES if name in package.metadata.network.modalities]
-    return tuple(given)
 
 
 def _nothing_given(package: PrognosisPackage) -> str:
@@ -204,7 +184,7 @@ def prognosis_inputs(
 
 def _record_of(package: PrognosisPackage, checked: Check | None) -> ClinicalRecord | None:
     """What the model is given of the patient; a text that it does not read is left out."""
-    if checked is None or not _has_clinical(package, checked):
+    if checked is None or not given_modalities(package.metadata, False, checked.checked.record):
         return None
     record = checked.checked.record
     text = record.text if reads_text(package) else ""

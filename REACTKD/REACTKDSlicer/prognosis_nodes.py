@@ -8,21 +8,21 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from REACTKDLib.prognosis.result import prognosis_document
+from REACTKDLib.prognosis.result import case_to_draw, prognosis_document
 from REACTKDLib.prognosis.types import PrognosisResult
 from REACTKDLib.report import graph_document, result_document
-from REACTKDLib.types import RESEARCH_USE
+from REACTKDLib.types import RESEARCH_USE, Volume
 
 from . import prognosis_text
 from .context import SceneContext
 from .document_nodes import CT_REFERENCE
 from .prognosis_documents import PROGNOSIS_ROLE, keep_prognosis_inputs, stored_prognosis_of
 from .region_nodes import add_regions
-from .run_nodes import add_node, file_in_folder, remove_run
+from .run_nodes import RUN_ATTRIBUTE, add_node, file_in_folder, remove_run
 from .scene_nodes import SceneStyle, check_grid
 from .text_nodes import TABLE_FILE_SIGNS
 from .translation import tr as _
-from .volumes import add_attention, add_attention_legend, set_slice_layers
+from .volumes import add_attention, add_attention_legend, add_ct, set_slice_layers
 
 if TYPE_CHECKING:
     from .prognosis_logic import PrognosisRequest
@@ -87,9 +87,30 @@ def show_prognosis(
     return ShownPrognosis(result, nodes)
 
 
-def _add_nodes(
-    context: SceneContext, result: PrognosisResult, ct: Any | None, run: str, opacity: float
+def show_prognosis_folder(
+    context: SceneContext, result: PrognosisResult, ct: Volume
 ) -> PrognosisNodes:
+    """Show a prognosis that was read from its folder, with the CT of its branch, in a new scene.
+
+    Raises
+    ------
+    InputError : the attention is not on the CT's grid, or there is none.
+    """
+    run, style = result.case_id, SceneStyle()
+    check_grid(case_to_draw(result), ct)
+    ct_node = add_ct(context, ct, run, style.window_hu, style.level_hu)
+    return _add_nodes(context, result, ct_node, run, style.attention_opacity, surfaces=True)
+
+
+def _add_nodes(
+    context: SceneContext,
+    result: PrognosisResult,
+    ct: Any | None,
+    run: str,
+    opacity: float,
+    surfaces: bool = False,
+) -> PrognosisNodes:
+    """``surfaces`` : the regions are shown, with their surfaces."""
     chart, *behind = add_contribution_plot(context, result, run)
     nodes: dict[str, Any] = {
         "attention": None,
@@ -102,14 +123,16 @@ def _add_nodes(
     case = result.ct_case
     if case is not None and ct is not None:
         nodes["attention"] = add_attention(context, case, run, SceneStyle().attention_floor)
-        nodes["regions"] = add_regions(context, case, ct, run, surfaces=False)
+        nodes["regions"] = add_regions(context, case, ct, run, surfaces)
     own = [node for node in (*nodes.values(), *behind) if node is not None]
     for node in own:
         if ct is not None and node.IsA("vtkMRMLTransformableNode"):
             node.SetAndObserveTransformNodeID(ct.GetTransformNodeID())
+    if ct is not None and ct.GetAttribute(RUN_ATTRIBUTE) == run:
+        own.insert(0, ct)
     folder = file_in_folder(context, run, own, ct)
     if case is not None and nodes["attention"] is not None:
-        nodes["regions"].GetDisplayNode().SetVisibility(False)  # of use where someone asks for it
+        nodes["regions"].GetDisplayNode().SetVisibility(surfaces)  # else where someone asks for it
         set_slice_layers(context, ct, nodes["attention"], opacity)
         add_attention_legend(context, case, nodes["attention"])
     return PrognosisNodes(run=run, folder=folder, ct=ct, **nodes)

@@ -99,7 +99,15 @@ def summary(result: PrognosisResult) -> str:
     lines = [f"REACTKD: {result.task_title}", headline(result), "", inputs_line(result), ""]
     lines += [_("Contributions (log odds)")]
     lines += [
-        f"  {row.title}{f' {row.value}' if row.value else ''}: {row.logit:+.2f}"
+        f"  {row.title}{f' {row.value}' if row.value else ''}: {_amount(row)}"
         for row in contribution_rows(result)
     ]
     return "\n".join([*lines, "", *notice_lines(result), RESEARCH_USE])
+
+
+def _amount(row: ContributionRow) -> str:
+    """A contribution, with its standard error where that shows in the digits."""
+    if row.error is None:
+        return _("{logit:+.2f} (error unknown)").format(logit=row.logit)
+    rounded = f"{row.error:.2f}"
+    return f"{row.logit:+.2f}" + (f" ± {rounded}" if float(rounded) > 0 else "")

@@ -145,7 +145,7 @@ def _number_item(value: float, error: float | None) -> Any:
     if error is None:
         item.setToolTip(_("Estimated; its error is not known."))
     elif error > 0:
-        item.setToolTip(_("Estimated, standard error {error:.2f}").format(error=error))
+        item.setToolTip(_("Estimated, standard error {error:.3f}").format(error=error))
     return item
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -43,6 +43,18 @@ class SceneStyle:
     similarity_threshold: float = 0.9
     edge_count: int = 16
     label_count: int = 5
+
+
+class MapNodes(Protocol):
+    """The nodes of a run that show a map over the CT, and the regions."""
+
+    @property
+    def attention(self) -> Any:
+        """The vtkMRMLScalarVolumeNode of the map."""
+
+    @property
+    def regions(self) -> Any:
+        """The vtkMRMLSegmentationNode of the regions."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +169,7 @@ def most_attended_point(case: CaseResult) -> Vector:
     return (float(right), float(anterior), float(superior))
 
 
-def jump_to_attention(context: SceneContext, case: CaseResult, nodes: CaseNodes) -> Vector:
+def jump_to_attention(context: SceneContext, case: CaseResult, nodes: MapNodes) -> Vector:
     """Move all slice views to the most attended point; its world RAS mm, transforms applied."""
     world = [0.0, 0.0, 0.0]
     nodes.attention.TransformPointToWorld(most_attended_point(case), world)

@@ -7,7 +7,7 @@ make no gap, and the volume would silently be shorter.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
@@ -18,6 +18,7 @@ from .codestream import pixel_problem
 from .dataset import transfer_syntax_problem
 from .frames import ENHANCED_CT, Frame, list_frames
 from .guard import has_too_many_items, media_storage_class, overlong_element, transfer_syntax
+from .patient import patient_of
 
 MAX_FILES = 50_000
 
@@ -50,6 +51,14 @@ _TAGS = {
     "ImageOrientationPatient": "0020|0037",
     "RescaleType": "0028|1054",
 }
+#: What is read besides and not kept: age and sex are made of it.
+_OF_PATIENT = {
+    "PatientSex": "0010|0040",
+    "PatientAge": "0010|1010",
+    "PatientBirthDate": "0010|0030",
+    "StudyDate": "0008|0020",
+}
+_READ = _TAGS | _OF_PATIENT
 
 
 @dataclass(frozen=True)
@@ -80,10 +89,12 @@ class DicomSeries:
     """The images that share a Series Instance UID. An anonymised file may have an empty one.
 
     ``tags`` : what the first file says, by DICOM keyword ("SeriesDescription"), "" where nothing.
+    ``patient`` : its age and sex, as :func:`~.patient.patient_of`.
     """
 
     tags: Mapping[str, str]
     slices: tuple[DicomSlice, ...]
+    patient: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def uid(self) -> str:
@@ -179,7 +190,7 @@ def _read_slices(path: Path) -> tuple[Mapping[str, str], list[DicomSlice]] | Non
     kind = media_storage_class(path)
     if kind in ENHANCED_CT:
         tags, frames = list_frames(path)
-        return {name: tags.get(name, "") for name in _TAGS}, [
+        return {name: tags.get(name, "") for name in _READ}, [
             DicomSlice(path, f.geometry, 1, sitk.sitkInt32, True, f.acquired, f) for f in frames
         ]
     problem = transfer_syntax_problem(transfer_syntax(path))
@@ -206,7 +217,7 @@ def _read_slices(path: Path) -> tuple[Mapping[str, str], list[DicomSlice]] | Non
         return None
     tags = {
         name: reader.GetMetaData(key).strip(" \0") if reader.HasMetaDataKey(key) else ""
-        for name, key in _TAGS.items()
+        for name, key in _READ.items()
     }
     size, spacing = reader.GetSize(), reader.GetSpacing()
     problem = pixel_problem(path, transfer_syntax(path), *size)
@@ -250,8 +261,15 @@ def list_series(folder: Path) -> tuple[DicomSeries, ...]:
             if image is not None:
                 key = (image[0]["SeriesInstanceUID"], "LOCALIZER" in image[0]["ImageType"].upper())
                 grouped.setdefault(key, []).append(image)
-    series = [
-        DicomSeries(frozen_mapping(images[0][0]), tuple(s for _, slices in images for s in slices))
-        for images in grouped.values()
-    ]
+    series = [_series(images) for images in grouped.values()]
     return tuple(sorted(series, key=lambda s: (s.number.zfill(12), s.uid)))
+
+
+def _series(images: list[tuple[Mapping[str, str], list[DicomSlice]]]) -> DicomSeries:
+    """The series of some image files; birth and study date of its patient end here."""
+    first = images[0][0]
+    return DicomSeries(
+        frozen_mapping({name: first[name] for name in _TAGS}),
+        tuple(one for _, slices in images for one in slices),
+        frozen_mapping(patient_of(first)),
+    )

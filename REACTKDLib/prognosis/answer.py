@@ -25,9 +25,6 @@ from .types import CT, ClinicalRecord, Contribution, PatientArrays
 
 __all__ = ["Answer", "answer", "patient_batch"]
 
-#: Attention weights of one forward pass of coalitions: bounds its memory.
-_WEIGHTS = 1 << 22
-
 
 @dataclass(frozen=True, eq=False)
 class Answer:
@@ -78,7 +75,8 @@ def answer(
 ) -> Answer:
     """Run the network, then its contributions.
 
-    ``options`` : ``pairs``, ``exact_up_to`` and ``seed``; ``stage`` : a context for each stage.
+    ``options`` : ``pairs``, ``exact_up_to``, ``seed`` and ``tolerance``; ``stage`` : a context for
+    each stage.
 
     Raises
     ------
@@ -100,11 +98,14 @@ def answer(
             return intercept + log_odds(logits, outcome, form) / temperature
 
         parts = parts_of(network, batch)
-        positions = 1 if branch is None else int((branch.attention > 0).sum())
-        rows = max(1, min(128, _WEIGHTS // max(positions, 1) ** 2))
-        game = network_game(network, batch, parts, outcome, calibrated, rows)
         found = explain_contributions(
-            game, parts, TITLES, options.pairs, options.exact_up_to, options.seed
+            network_game(network, batch, parts, outcome, calibrated),
+            parts,
+            TITLES,
+            options.pairs,
+            options.exact_up_to,
+            options.seed,
+            options.tolerance,
         )
     errors = (None if np.isnan(error) else error for error in found.errors)
     contributions = tuple(

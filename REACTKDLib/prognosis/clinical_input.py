@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import ClinicalValueError, InputError
 from ..types import Notice
-from .clinical_relations import contradictions
+from .clinical_relations import against_image, contradictions
 from .clinical_values import Parsed, is_missing, parse_text, parse_value
 from .schema import TEXT, folded, name_index
 from .types import ClinicalRecord, ClinicalSchema, Variable
@@ -24,6 +24,7 @@ __all__ = [
     "MAX_NAMES",
     "MAX_TEXT",
     "Checked",
+    "check_against_image",
     "check_entries",
     "check_record",
     "checked_record",
@@ -95,6 +96,21 @@ def checked_record(
     if checked.refused:
         raise refusal(checked.refused)
     return checked.record
+
+
+def check_against_image(
+    schema: ClinicalSchema, record: ClinicalRecord, from_image: Mapping[str, Any]
+) -> None:
+    """Refuse a record, checked before the CT was at hand, that the CT's header contradicts;
+    ``from_image`` as in :func:`check_record`.
+
+    Raises
+    ------
+    ClinicalValueError : with every contradiction.
+    """
+    refused = dict(against_image(schema, record.values, from_image))
+    if refused:
+        raise refusal(refused)
 
 
 def record_from_text(text: str) -> ClinicalRecord:

@@ -13,7 +13,11 @@ from .types import ClinicalSchema, Relation, Variable
 
 #: Years by which the age may differ from the CT's header: the values may be of another year.
 AGE_TOLERANCE = 2.0
+#: Years from which ages are not told apart: de-identified headers have 90 for all above 89.
+_OLDEST = 90.0
 _ABOUT_IMAGE = ("age", "sex")
+#: What DICOM's letters of the sex mean, for a schema that does not know them.
+_SEXES = {"M": "male", "F": "female"}
 #: Years of one unit of a DICOM age string (PS3.5, value representation AS).
 _AGE_UNITS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 
@@ -35,6 +39,14 @@ def contradictions(
         message = _violated(relation, names, values, variables)
         if message:
             yield from ((name, message) for name in names)
+    yield from against_image(schema, values, from_image)
+
+
+def against_image(
+    schema: ClinicalSchema, values: Mapping[str, Any], from_image: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """The part of :func:`contradictions` that concerns the CT's header."""
+    variables = {variable.name: variable for variable in schema.variables}
     for name in _ABOUT_IMAGE:
         if name in values and name in variables and from_image.get(name) is not None:
             message = _against_image(variables[name], values[name], from_image[name])
@@ -94,7 +106,7 @@ def _against_image(variable: Variable, value: Any, other: Any) -> str:
     if isinstance(value, str) or isinstance(there, str):
         same = value == there
     else:
-        same = abs(value - there) <= AGE_TOLERANCE
+        same = abs(min(value, _OLDEST) - min(there, _OLDEST)) <= AGE_TOLERANCE
     if same:
         return ""
     return str(
@@ -108,7 +120,10 @@ def _against_image(variable: Variable, value: Any, other: Any) -> str:
 
 def _of_image(variable: Variable, other: Any) -> float | bool | str | None:
     text = str(other).strip()
-    age = re.fullmatch(r"([0-9]{3})([DWMY])", text)
+    age = re.fullmatch(r"([0-9]{1,3})([DWMY])", text)
     if variable.kind == NUMBER and age:
-        return float(age[1]) * _AGE_UNITS[age[2]]
-    return parse_text(variable, text).value
+        return float(age[1]) * _AGE_UNITS[age[2]] or None  # de-identified headers may have 000Y
+    try:
+        return parse_text(variable, text).value
+    except InputError:
+        return parse_text(variable, _SEXES.get(text, text)).value

@@ -13,7 +13,7 @@ any patient. Nothing is replaced by values of others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import factorial
@@ -25,6 +25,8 @@ from .types import CT, MODALITIES, Contribution
 
 #: bool (M, parts), which parts have arrived, to log odds (M,).
 Game = Callable[[np.ndarray], np.ndarray]
+#: Pairs of orders after which the standard errors are looked at first.
+_FIRST_PAIRS = 8
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def owen_values(
     pairs: int = 8,
     exact_up_to: int = 8,
     seed: int = 0,
+    tolerance: float = 0.0,
 ) -> OwenValues:
     """Shapley values of groups and Owen values of the parts within them.
 
@@ -65,10 +68,12 @@ def owen_values(
     ----------
     game : see :data:`Game`; called with as many coalitions at once as are needed, each once.
     groups : group of each part, 0, 1, ...; every group has a part.
-    pairs : orders drawn in each group, each used forwards and backwards.
+    pairs : orders drawn in each group at most, each used forwards and backwards.
     exact_up_to : groups of no more parts are enumerated, 2 ** parts coalitions for each set of
         other groups.
     seed : of the orders.
+    tolerance : log odds. No more orders are drawn in a group whose standard errors are all within
+        it; their number is doubled until then, from 8 pairs on. 0: all pairs are drawn.
 
     Raises
     ------
@@ -83,90 +88,129 @@ def owen_values(
         )
     generator = np.random.default_rng(seed)
     memory = _Memory(game, len(of))
-    plans = []
-    for group in range(count):
-        others = [
-            np.isin(of, chosen) for chosen in _subsets([g for g in range(count) if g != group])
-        ]
-        members = np.flatnonzero(of == group)
-        if len(members) <= exact_up_to:
-            inner = [np.array(chosen, dtype=np.intp) for chosen in _subsets(members.tolist())]
-            orders = None
-        else:
-            drawn = [generator.permutation(members) for _ in range(pairs)]
-            orders = [order for one in drawn for order in (one, one[::-1])]
-            inner = [order[:n] for order in orders for n in range(len(members) + 1)]
-        for before in others:
-            for chosen in inner:
-                memory.ask(_with(before, chosen))
-        plans.append((members, others, orders))
-    memory.ask(np.zeros(len(of), dtype=bool))
-    memory.ask(np.ones(len(of), dtype=bool))
-    memory.play()
-    shapley, parts, errors = np.zeros(count), np.zeros(len(of)), np.zeros(len(of))
-    for group, (members, others, orders) in enumerate(plans):
-        for before in others:
-            arrived = len(set(of[before].tolist()))
-            weight = _weight(arrived, count)
-            shapley[group] += weight * (memory[_with(before, members)] - memory[before])
-            if orders is None:
-                parts[members] += weight * _exact(memory, before, members)
-        if orders is not None:
-            parts[members], errors[members] = _sampled(memory, members, others, orders, of, count)
     nothing, everything = np.zeros(len(of), dtype=bool), np.ones(len(of), dtype=bool)
+    memory.ask(nothing)
+    memory.ask(everything)
+    found = [_Group(of, group, memory) for group in range(count)]
+    small = [group for group in found if len(group.members) <= exact_up_to]
+    sampled = large = [group for group in found if len(group.members) > exact_up_to]
+    for group in small:
+        group.ask(_subsets(group.members.tolist()))
+    memory.play()
+    drawn = 0
+    while large and drawn < pairs:
+        more = min(drawn or _FIRST_PAIRS, pairs - drawn)
+        for group in large:
+            group.draw(more, generator)
+        memory.play()
+        for group in large:
+            group.gain()
+        drawn += more
+        large = [group for group in large if group.errors.max() > tolerance]
+    parts, errors = np.zeros(len(of)), np.zeros(len(of))
+    for group in small:
+        parts[group.members] = group.exact()
+    for group in sampled:
+        parts[group.members], errors[group.members] = group.gains.mean(axis=0), group.errors
     return OwenValues(
-        memory[nothing], memory[everything], shapley, parts, errors, len(memory.values)
+        memory[nothing],
+        memory[everything],
+        np.array([group.shapley() for group in found]),
+        parts,
+        errors,
+        len(memory.values),
     )
 
 
-def _exact(memory: _Memory, before: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Shapley values of a group's members in the game that starts with ``before``."""
-    values = np.zeros(len(members))
-    for n, member in enumerate(members):
-        rest = [m for m in members.tolist() if m != member]
-        for chosen in _subsets(rest):
-            coalition = _with(before, np.array(chosen, dtype=np.intp))
-            gain = memory[_with(coalition, np.array([member]))] - memory[coalition]
-            values[n] += _weight(len(chosen), len(members)) * gain
-    return values
+class _Group:
+    """One group in the game: its members, and the sets of other groups that may come before it.
 
+    ``gains`` : (pairs, members), what each member adds in the orders drawn so far, mean over an
+    order and its reverse.
+    """
 
-def _sampled(
-    memory: _Memory,
-    members: np.ndarray,
-    others: Sequence[np.ndarray],
-    orders: Sequence[np.ndarray],
-    of: np.ndarray,
-    count: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Means over orders of what each member adds, and standard errors from pair to pair."""
-    gains = np.zeros((len(orders), len(members)))
-    place = {int(member): n for n, member in enumerate(members)}
-    for before in others:
-        weight = _weight(len(set(of[before].tolist())), count)
-        for row, order in enumerate(orders):
-            path = [memory[_with(before, order[:n])] for n in range(len(order) + 1)]
-            gains[row, [place[int(m)] for m in order]] += weight * np.diff(path)
-    pairs = gains.reshape(-1, 2, len(members)).mean(axis=1)
-    few = len(pairs) < 2
-    spread = np.full(len(members), np.nan) if few else pairs.std(axis=0, ddof=1)
-    return pairs.mean(axis=0), spread / np.sqrt(len(pairs))
+    def __init__(self, of: np.ndarray, group: int, memory: _Memory) -> None:
+        count = int(of.max()) + 1
+        others = _subsets([g for g in range(count) if g != group])
+        self.members, self.memory = np.flatnonzero(of == group), memory
+        self.before = [(_weight(len(chosen), count), np.isin(of, chosen)) for chosen in others]
+        self.gains = np.zeros((0, len(self.members)))
+        self._orders: list[np.ndarray] = []  # whose gains are not counted yet
+        self.ask([(), self.members])
+
+    def ask(self, chosen: Iterable[Sequence[int] | np.ndarray]) -> None:
+        """Have sets of members evaluated, after every set of other groups."""
+        for members in chosen:
+            for _, before in self.before:
+                self.memory.ask(_with(before, np.asarray(members, dtype=np.intp)))
+
+    def draw(self, pairs: int, generator: np.random.Generator) -> None:
+        """Have ``pairs`` more orders and their reverses evaluated."""
+        drawn = [generator.permutation(self.members) for _ in range(pairs)]
+        self._orders = [order for one in drawn for order in (one, one[::-1])]
+        self.ask(order[:n] for order in self._orders for n in range(1, len(order)))
+
+    def gain(self) -> None:
+        """Add the gains of the orders that were drawn last."""
+        gains = np.zeros((len(self._orders), len(self.members)))
+        for row, order in enumerate(self._orders):
+            columns = np.searchsorted(self.members, order)
+            for weight, before in self.before:
+                path = [self.memory[_with(before, order[:n])] for n in range(len(order) + 1)]
+                gains[row, columns] += weight * np.diff(path)
+        pairs = gains.reshape(-1, 2, len(self.members)).mean(axis=1)
+        self.gains = np.concatenate([self.gains, pairs])
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Standard errors of the mean gains, from pair to pair; NaN of a single pair."""
+        count = len(self.gains)
+        if count < 2:
+            return np.full(len(self.members), np.nan)
+        return self.gains.std(axis=0, ddof=1) / np.sqrt(count)
+
+    def shapley(self) -> float:
+        """The group's value: what all of its members add."""
+        memory, members = self.memory, self.members
+        return sum(
+            weight * (memory[_with(before, members)] - memory[before])
+            for weight, before in self.before
+        )
+
+    def exact(self) -> np.ndarray:
+        """The members' Shapley values, of every set of them."""
+        values = np.zeros(len(self.members))
+        for n, member in enumerate(self.members.tolist()):
+            rest = [m for m in self.members.tolist() if m != member]
+            for chosen in _subsets(rest):
+                share = _weight(len(chosen), len(self.members))
+                for weight, before in self.before:
+                    coalition = _with(before, np.array(chosen, dtype=np.intp))
+                    gain = self.memory[_with(coalition, np.array([member]))]
+                    values[n] += weight * share * (gain - self.memory[coalition])
+        return values
 
 
 class _Memory:
-    """Coalitions to evaluate, each once, all in one call."""
+    """Coalitions to evaluate, each once, as many as there are in one call."""
 
     def __init__(self, game: Game, parts: int) -> None:
         self.game, self.parts = game, parts
         self.values: dict[bytes, float] = {}
+        self._asked: dict[bytes, None] = {}
 
     def ask(self, coalition: np.ndarray) -> None:
-        self.values.setdefault(coalition.tobytes(), np.nan)
+        key = coalition.tobytes()
+        if key not in self.values:
+            self._asked[key] = None
 
     def play(self) -> None:
-        keys = list(self.values)
-        masks = np.frombuffer(b"".join(keys), dtype=bool).reshape(len(keys), self.parts)
-        self.values = dict(zip(keys, np.asarray(self.game(masks), float).tolist(), strict=True))
+        keys = list(self._asked)
+        if keys:
+            masks = np.frombuffer(b"".join(keys), dtype=bool).reshape(len(keys), self.parts)
+            answers = np.asarray(self.game(masks), float).tolist()
+            self.values.update(zip(keys, answers, strict=True))
+        self._asked = {}
 
     def __getitem__(self, coalition: np.ndarray) -> float:
         return self.values[coalition.tobytes()]
@@ -207,13 +251,15 @@ def explain_contributions(
     pairs: int = 8,
     exact_up_to: int = 8,
     seed: int = 0,
+    tolerance: float = 0.0,
 ) -> PrognosisExplanation:
     """Divide the log odds among what one patient has.
 
     Parameters
     ----------
     game : columns are ``parts``. parts : those the patient has; the CT is one part.
-    titles : modality -> title for people. pairs, exact_up_to, seed : as :func:`owen_values`.
+    titles : modality -> title for people. pairs, exact_up_to, seed, tolerance : as
+        :func:`owen_values`.
 
     Raises
     ------
@@ -221,7 +267,7 @@ def explain_contributions(
     """
     present = [name for name in MODALITIES if any(part.modality == name for part in parts)]
     groups = [present.index(part.modality) for part in parts]
-    found = owen_values(game, groups, pairs, exact_up_to, seed)
+    found = owen_values(game, groups, pairs, exact_up_to, seed, tolerance)
     named = titles or {}
     modalities = tuple(
         Contribution(name, named.get(name, name), name, float(value))

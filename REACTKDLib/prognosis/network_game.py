@@ -11,10 +11,14 @@ from torch import Tensor
 from .explain import Game, Part
 from .networks.batch import PrognosisBatch
 from .networks.build import PrognosisNetwork, log_odds
+from .networks.tmi import TmiNetwork
 from .networks.tokens import TokenSet
 from .types import CLINICAL, CT, MODALITIES, RADIOMICS
 
 _TEXT = "text"
+#: Coalitions of one forward pass, and its attention weights: these bound its memory.
+_ROWS = 128
+_WEIGHTS = 1 << 22
 
 
 def parts_of(network: PrognosisNetwork, batch: PrognosisBatch) -> tuple[Part, ...]:
@@ -39,26 +43,19 @@ def parts_of(network: PrognosisNetwork, batch: PrognosisBatch) -> tuple[Part, ..
     return tuple(found)
 
 
-def _occupied(tokens: TokenSet | None) -> TokenSet | None:
-    """One patient's tokens without the masked ones, which have no influence and cost as much."""
-    if tokens is None or not bool(tokens.mask.any()):
-        return tokens
-    kept = tokens.mask[0]
-    return TokenSet(tokens.tokens[:, kept], tokens.mask[:, kept])
-
-
 def network_game(
     network: PrognosisNetwork,
     batch: PrognosisBatch,
     parts: Sequence[Part],
     outcome: int,
     calibrated: Callable[[Tensor], Tensor] | None = None,
-    rows: int = 128,
+    rows: int | None = None,
 ) -> Game:
     """The log odds of one patient's outcome, given which of their parts are there.
 
-    The CT is encoded once, here. A variable that is not there is NaN, as is a family's every
-    feature; a modality of which no part is there is hidden.
+    The CT, which is there or not as a whole, is encoded and aggregated once, here. A variable that
+    is not there is NaN, as is a family's every feature; a modality of which no part is there is
+    hidden.
 
     Parameters
     ----------
@@ -67,7 +64,7 @@ def network_game(
     outcome : class whose log odds are divided.
     calibrated : logits (M, classes) to log odds (M,), where a model is calibrated; by default
         :func:`.networks.build.log_odds`.
-    rows : coalitions per forward pass.
+    rows : coalitions per forward pass; by default as many as bound its memory.
 
     Raises
     ------
@@ -78,8 +75,13 @@ def network_game(
     spec = network.spec
     answer = calibrated or (lambda logits: log_odds(logits, outcome, spec.form))
     with torch.inference_mode():
-        ct = _occupied(network.ct_tokens(batch))
+        ct = network.ct_tokens(batch)
+        if ct is not None:
+            ct = ct.packed()[0]
+            if isinstance(network, TmiNetwork):
+                ct = network.aggregate({CT: ct})[CT]
     columns = {(part.modality, part.name): n for n, part in enumerate(parts)}
+    at_once = rows or _rows(batch, len(spec.variables), len(spec.families), ct)
     nobody = len(parts)  # an added column that is always False
     variables = [columns.get((CLINICAL, v.name), nobody) for v in spec.variables]
     families = [columns.get((RADIOMICS, f.name), nobody) for f in spec.families]
@@ -91,7 +93,7 @@ def network_game(
             return None
         return torch.where(torch.from_numpy(kept).to(values.device), values, torch.nan)
 
-    def play(coalitions: np.ndarray) -> np.ndarray:
+    def play(coalitions: np.ndarray, ct: TokenSet | None) -> np.ndarray:
         count = len(coalitions)
         there = np.concatenate([coalitions, np.zeros((count, 1), dtype=bool)], axis=1)
         present = [
@@ -114,7 +116,22 @@ def network_game(
             return answer(output.logits.double()).cpu().numpy()
 
     def game(coalitions: np.ndarray) -> np.ndarray:
-        starts = range(0, len(coalitions), rows)
-        return np.concatenate([play(coalitions[start : start + rows]) for start in starts])
+        answers = np.empty(len(coalitions))
+        image = columns.get((CT, CT))
+        seen = np.zeros(len(coalitions), bool) if image is None else coalitions[:, image]
+        # Apart, because the CT's tokens are most of the work.
+        for tokens, chosen in ((ct, np.flatnonzero(seen)), (None, np.flatnonzero(~seen))):
+            for start in range(0, len(chosen), at_once):
+                some = chosen[start : start + at_once]
+                answers[some] = play(coalitions[some], tokens)
+        return answers
 
     return game
+
+
+def _rows(batch: PrognosisBatch, variables: int, families: int, ct: TokenSet | None) -> int:
+    """How many coalitions may be evaluated at once: those whose attention weights fit."""
+    words = 0 if batch.text is None else batch.text.shape[1]
+    read = max(variables + words, families, 1)
+    asking = max(read, 0 if ct is None else ct.tokens.shape[1])
+    return max(1, min(_ROWS, _WEIGHTS // (read * asking)))

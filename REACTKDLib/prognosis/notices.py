@@ -9,9 +9,9 @@ from ..types import Notice, Study
 from .metadata import PrognosisMetadata
 from .schema import NUMBER
 from .titles import TITLES
-from .types import CLINICAL, CT, RADIOMICS, ClinicalRecord, PatientArrays
+from .types import CLINICAL, CT, RADIOMICS, ClinicalRecord
 
-__all__ = ["SIMULATED_MODEL", "input_notices", "no_input"]
+__all__ = ["SIMULATED_MODEL", "check_given", "given_modalities", "input_notices"]
 
 #: Code of the notice of a model trained on simulated patients.
 SIMULATED_MODEL = "simulated_model"
@@ -19,40 +19,50 @@ SIMULATED_MODEL = "simulated_model"
 _LISTED = 12
 
 
-def no_input(
-    metadata: PrognosisMetadata, arrays: PatientArrays, record: ClinicalRecord
-) -> InputError | None:
-    """The error of a patient of whom nothing is given that the model reads or requires."""
-    there = _there(metadata, arrays, record)
+def check_given(metadata: PrognosisMetadata, images: bool, record: ClinicalRecord | None) -> None:
+    """Refuse a patient of whom nothing is given that the model reads, or not what it requires.
+
+    ``images`` : whether CT and segmentation are given; they need not have been read.
+
+    Raises
+    ------
+    InputError : so it is.
+    """
+    there = given_modalities(metadata, images, record)
     reads = ", ".join(TITLES[name] for name in metadata.network.modalities)
     if not there:
-        return InputError(
+        raise InputError(
             f"Nothing is given that the model {metadata.name} reads: {reads}.",
             "Give a CT with its segmentation, clinical values, or both.",
         )
     absent = [TITLES[name] for name in metadata.required if name not in there]
     if absent:
-        return InputError(
+        raise InputError(
             f"The model {metadata.name} requires what is not given: {', '.join(absent)}.",
             "Give it, or use another model.",
         )
-    return None
 
 
-def _there(
-    metadata: PrognosisMetadata, arrays: PatientArrays, record: ClinicalRecord
+def given_modalities(
+    metadata: PrognosisMetadata, images: bool, record: ClinicalRecord | None
 ) -> tuple[str, ...]:
-    """The modalities that the model reads and the patient has."""
-    clinical = arrays.clinical is not None and bool(metadata.network.variables)
-    if metadata.text is not None:
-        clinical |= bool(record.text) or (metadata.text.reads == "record" and bool(record.values))
-    has = {CT: arrays.ct is not None, CLINICAL: clinical, RADIOMICS: arrays.radiomics is not None}
+    """The modalities that the model reads and the patient has; arguments as :func:`check_given`."""
+    clinical = record is not None and (
+        (bool(record.values) and _reads_values(metadata))
+        or (bool(record.text) and metadata.text is not None)
+    )
+    has = {CT: images, CLINICAL: clinical, RADIOMICS: images}
     return tuple(name for name in metadata.network.modalities if has[name])
+
+
+def _reads_values(metadata: PrognosisMetadata) -> bool:
+    """Whether clinical values reach the network, as numbers or as text."""
+    as_text = metadata.text is not None and metadata.text.reads == "record"
+    return CLINICAL in metadata.network.modalities and (bool(metadata.network.variables) or as_text)
 
 
 def input_notices(
     metadata: PrognosisMetadata,
-    arrays: PatientArrays,
     record: ClinicalRecord,
     study: Study | None,
     modalities: tuple[str, ...],
@@ -103,11 +113,7 @@ def _unused(
     unused = []
     if study is not None:
         unused += [name for name in study.volumes if name != CT or metadata.image is None]
-    values_read = CLINICAL in metadata.network.modalities and (
-        bool(metadata.network.variables)
-        or (metadata.text is not None and metadata.text.reads == "record")
-    )
-    if record.values and not values_read:
+    if record.values and not _reads_values(metadata):
         unused.append("clinical values")
     if record.text and metadata.text is None:
         unused.append("free text")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from ..pipeline import Progress, no_progress
 from ..read import StudyFiles, file_sha256, read_study
 from ..regions import check_scheme, make_regions
 from ..types import CaseResult, Notice, SourceFile, Study
+from .clinical_input import check_against_image
 from .inputs import PatientInputs, read_inputs
 from .metadata import PrognosisMetadata
-from .notices import input_notices, no_input
+from .notices import check_given, input_notices
 from .package import PrognosisPackage
 from .provenance import provenance_of, with_source
 from .result import check_prognosis_output, deidentified_prognosis, write_prognosis
@@ -54,16 +55,18 @@ STAGES = {
 class PrognosisOptions:
     """``device`` as in :class:`REACTKDLib.pipeline.RunOptions`, region ``scheme``.
 
-    ``pairs``, ``exact_up_to`` and ``seed`` : as :func:`.explain.owen_values`, of the contributions.
-    ``cache`` : folder that keeps radiomics; None computes them anew. ``text_model`` : folder of the
-    language model, where it is not where the package says.
+    ``pairs``, ``exact_up_to``, ``seed`` and ``tolerance`` (log odds) : as
+    :func:`.explain.owen_values`, of the contributions. ``cache`` : folder that keeps radiomics;
+    None computes them anew. ``text_model`` : folder of the language model, where it is not where
+    the package says.
     """
 
     device: str = "auto"
     scheme: str = "anatomical"
-    pairs: int = 8
-    exact_up_to: int = 8
+    pairs: int = 32
+    exact_up_to: int = 10
     seed: int = 0
+    tolerance: float = 0.005
     cache: Path | None = None
     text_model: str | None = None
 
@@ -132,14 +135,15 @@ def run_prognosis(
 
     Raises
     ------
-    InputError : nothing given that the model reads; a required modality is missing; a study or
-        record that cannot be used (see the stages).
+    InputError : nothing given that the model reads, or a required modality is missing, before any
+        work; a study or record that cannot be used (see the stages).
     ModelPackageError : the package's weights are not usable.
     OptionError, EnvironmentProblem : as :func:`check_options`, before any work; a language model
         or a library for radiomics is not there.
     """
     check_options(options)
     metadata, clock = package.metadata, _Clock(progress)
+    check_given(metadata, study is not None, clinical)
     inputs = read_inputs(study, clinical, metadata, options.cache, clock.stage, clock.within)
     return _answer(study, inputs, package, options, clock, case_id)
 
@@ -159,16 +163,26 @@ def run_prognosis_files(
     Raises
     ------
     OutputError : the folder exists or cannot be written; found before any work is done.
+    InputError : as :func:`run_prognosis`, before any file is read.
+    ClinicalValueError : age or sex contradict the header of a DICOM CT; found before its voxels are
+        read.
     ReactKDError : as :func:`REACTKDLib.read.read_study` and :func:`run_prognosis`.
     """
     check_prognosis_output(output, overwrite=overwrite)
     check_options(options)
+    schema, record = package.metadata.clinical_schema, files.record
+    check_given(package.metadata, files.study is not None, record)
+
+    def check_patient(header: Mapping[str, str]) -> None:
+        if schema is not None and record is not None:
+            check_against_image(schema, record, header)
+
     progress("reading", 0.0)
     study = None
     if files.study is not None:
-        study = read_study(files.study, package.metadata.model_spec().role_rules)
+        study = read_study(files.study, package.metadata.model_spec().role_rules, check_patient)
     result = run_prognosis(
-        study, files.record, package, options, progress, files.case_id or _case_id(study)
+        study, record, package, options, progress, files.case_id or _case_id(study)
     )
     if files.clinical is not None:
         source = SourceFile(CLINICAL, str(files.clinical), file_sha256(files.clinical))
@@ -195,8 +209,6 @@ def _answer(
     case_id: str | None,
 ) -> PrognosisResult:
     metadata = package.metadata
-    if (problem := no_input(metadata, inputs.arrays, inputs.record)) is not None:
-        raise problem
     from .answer import answer, patient_batch  # late: torch
 
     with clock.stage("model"):
@@ -221,7 +233,7 @@ def _answer(
     all_notices = (
         *inputs.notices,
         *missing_regions,
-        *input_notices(metadata, inputs.arrays, inputs.record, study, found.modalities),
+        *input_notices(metadata, inputs.record, study, found.modalities),
         *notices,
         *loaded.notices,
         *found.notices,

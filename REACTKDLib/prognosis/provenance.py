@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["provenance_of", "with_source"]
 
 _LIBRARIES = ("numpy", "scipy", "SimpleITK", "safetensors", "torch", "PyWavelets", "scikit-image")
-_NUMBERS = ("pairs", "exact_up_to", "seed")
+_NUMBERS = ("pairs", "exact_up_to", "seed", "tolerance")
 
 
 def with_source(result: PrognosisResult, source: SourceFile) -> PrognosisResult:

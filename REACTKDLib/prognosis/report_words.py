@@ -114,7 +114,11 @@ def provenance_lines(result: PrognosisResult) -> list[tuple[str, str, str]]:
     """What the answer was made with: heading, text, SHA-256 or nothing."""
     known: Mapping[str, Any] = result.provenance
     options = known.get("options", {})
-    orders = f"{options['pairs']} pairs of orders, seed {options['seed']}" if options else ""
+    orders = f"{options['pairs']} pairs of orders" if options else ""
+    if options.get("tolerance"):
+        orders = f"at most {orders}, fewer within a standard error of {options['tolerance']:g}"
+    if options:
+        orders += f", seed {options['seed']}"
     regions = [] if result.ct_case is None else [f"region scheme {result.ct_case.scheme}"]
     text = ", ".join([*regions, orders])
     return made_lines(known, input_lines(known, TITLES), text)

@@ -36,6 +36,7 @@ from ..types import RESEARCH_USE, CaseResult, ClassInfo, Notice
 from .types import MODALITIES, Contribution, PrognosisResult
 
 __all__ = [
+    "case_to_draw",
     "check_prognosis_output",
     "deidentified_prognosis",
     "is_prognosis",
@@ -200,6 +201,21 @@ def read_prognosis(folder: Path | str) -> PrognosisResult:
             f"{folder}: the prognosis is damaged: {type(error).__name__} {error}.",
             "Run 'reactkd prognosis' again.",
         ) from error
+
+
+def case_to_draw(result: PrognosisResult) -> CaseResult:
+    """What the CT's branch saw, for pictures and scenes.
+
+    Raises
+    ------
+    InputError : there is no map of a CT.
+    """
+    if result.ct_case is None:
+        raise InputError(
+            f"The prognosis of {result.case_id} has no map of a CT: there is nothing to draw.",
+            "Read its numbers with 'reactkd report'.",
+        )
+    return result.ct_case
 
 
 def deidentified_prognosis(result: PrognosisResult, pseudonyms: Pseudonyms) -> PrognosisResult:

@@ -53,7 +53,7 @@ def main() -> None:
         size = sum(p.numel() for p in network.parameters())
         print(f"{change or 'default'}: {size} parameters, step of 8 patients {seconds:.2f} s")
     network, batch = build_network(SPEC, 0).eval(), patients(1)
-    for pairs in (2, 8):
+    for pairs in (8, 32):
         start = time.process_time()
         game = network_game(network, batch, parts_of(network, batch), outcome=1)
         found = explain_contributions(game, parts_of(network, batch), pairs=pairs)

@@ -6,23 +6,35 @@ import dataclasses
 import types
 
 import pytest
+import SimpleITK as sitk
+from REACTKDSlicer.offscreen import offscreen_context, offscreen_views
 from REACTKDSlicer.prognosis_documents import (
     PrognosisInputs,
     kept_prognosis_inputs,
     stored_prognosis_of,
 )
 from REACTKDSlicer.prognosis_nodes import show_prognosis
-from REACTKDSlicer.run_nodes import folder_of, nodes_of
+from REACTKDSlicer.run_nodes import ROLE_ATTRIBUTE, folder_of, nodes_of
+from REACTKDSlicer.scene_command import PICTURES, SCENE_FILE
 from REACTKDSlicer.stored_prognoses import stored_prognosis
 from REACTKDSlicer.volumes import add_volume
+from synthetic_case import make_case
 
-from REACTKDLib.errors import InputError
+from REACTKDLib.cli import main
+from REACTKDLib.errors import EnvironmentProblem, InputError
+from REACTKDLib.geometry import image_from_array
+from REACTKDLib.prognosis.result import write_prognosis
 from REACTKDLib.prognosis.types import Contribution, PrognosisResult
+from REACTKDLib.report import SCENE
 from REACTKDLib.types import ClassInfo, Notice, Volume
 
 
 @pytest.fixture
 def prognosis(case):
+    return prognosis_of(case)
+
+
+def prognosis_of(case):
     """The case as that of a CT branch, with a value of each kind of input."""
     return PrognosisResult(
         case_id=case.case_id,
@@ -84,7 +96,7 @@ def test_numbers_stand_in_table_plot_and_summary(context, ct, prognosis):
     assert "Research use only" in title
     summary = nodes.summary.GetText()
     assert "Missing values (1): Sex" in summary
-    assert "-0.75" in summary
+    assert "-0.75 (error unknown)" in summary and "-0.25 ± 0.10" in summary
 
 
 def test_the_nodes_stand_in_one_folder_beside_the_ct(context, ct, prognosis):
@@ -140,3 +152,54 @@ def test_a_damaged_document_is_told(context, ct, prognosis):
     shown.nodes.document.SetText("{}")
     with pytest.raises(InputError, match="is not complete"):
         stored_prognosis(context, "P prognosis")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """(result folder, CT file, prognosis) of a small case."""
+    made = tmp_path_factory.mktemp("prognosis")
+    ct, case = make_case((48, 42, 28), (7.4, 6.2, 8.0))
+    result = prognosis_of(case)
+    write_prognosis(result, made / "result")
+    sitk.WriteImage(image_from_array(ct.array, ct.geometry), str(made / "ct.nii.gz"))
+    return made / "result", made / "ct.nii.gz", result
+
+
+def test_the_command_makes_a_scene_of_a_folder(folder, tmp_path):
+    path, ct, result = folder
+    try:
+        with offscreen_views(offscreen_context(), (50, 50)):
+            pass
+    except EnvironmentProblem as problem:
+        pytest.skip(f"no picture can be drawn here: {problem}")
+    assert main(["scene", str(path), "--ct", str(ct)]) == 0
+    written = {SCENE_FILE, *(f"{name}.png" for name in PICTURES)}
+    assert {file.name for file in (path / SCENE).iterdir()} == written
+    context = offscreen_context()
+    bundle = path / SCENE / SCENE_FILE
+    assert context.application_logic.OpenSlicerDataBundle(str(bundle), str(tmp_path))
+    run = result.case_id
+    nodes = {node.GetAttribute(ROLE_ATTRIBUTE): node for node in nodes_of(context, run)}
+    again = stored_prognosis(context, run)
+    assert again.result.contributions == result.contributions
+    assert again.result.probability == result.probability
+    assert (again.result.ct_case.attention.array == result.ct_case.attention.array).all()
+    assert again.nodes.ct is nodes["CT"]
+    assert again.nodes.chart.GetTitle().startswith("Death: 25")
+    assert nodes["regions"].GetDisplayNode().GetVisibility()
+    hierarchy = context.subject_hierarchy
+    filed = [
+        node
+        for node in nodes.values()
+        if not node.IsA("vtkMRMLDisplayNode") and not node.IsA("vtkMRMLColorNode")
+    ]
+    inside = {hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in filed}
+    assert inside == {folder_of(context, run)} and nodes["CT"] in filed
+
+
+def test_a_prognosis_without_a_map_of_a_ct_is_not_drawn(folder, tmp_path, capsys):
+    _, ct, result = folder
+    write_prognosis(dataclasses.replace(result, ct_case=None), tmp_path / "result")
+    assert main(["scene", str(tmp_path / "result"), "--ct", str(ct)]) == InputError.exit_code
+    assert "has no map of a CT: there is nothing to draw" in capsys.readouterr().err
+    assert not (tmp_path / "result" / SCENE).exists()

@@ -226,6 +226,10 @@ def test_values_that_do_not(raw):
         ({"age": "61"}, {"age": 58.5}, {"age"}),
         ({"age": "61"}, {"age": "059Y"}, set()),  # an earlier CT
         ({"age": "2"}, {"age": "020M"}, set()),
+        ({"age": "61"}, {"age": "31Y"}, {"age"}),
+        ({"age": "61"}, {"age": "000Y"}, set()),  # written for want of an age
+        ({"age": "97"}, {"age": "090Y"}, set()),  # de-identified: 90 stands for all above
+        ({"age": "87"}, {"age": "090Y"}, {"age"}),
         ({"sex": "F"}, {"sex": "M"}, {"sex"}),
         ({"sex": "F", "age": "61"}, {"sex": "M", "age": "031Y"}, {"sex", "age"}),
         ({"sex": "F"}, {"sex": "F"}, set()),

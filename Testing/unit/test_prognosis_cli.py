@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from dicom_ct import CANARIES, write_ct
 from random_prognosis import RECORD, random_metadata, write_random_prognosis
 from test_worker import Parent, output
 
@@ -138,6 +139,46 @@ def test_a_deidentified_result_names_nobody(prognosis, phantom_files, tmp_path, 
     assert "Miller" not in capsys.readouterr().out.replace(str(tmp_path / "result"), "")
 
 
+def test_age_and_sex_are_compared_with_the_dicom_header(
+    prognosis, phantom_ct, phantom_files, tmp_path, capsys, caplog, monkeypatch
+):
+    """The phantom's header says 064Y, F. No voxel is read for it, and nobody is named."""
+
+    def never(*_: object) -> None:
+        raise AssertionError("voxels are read")
+
+    monkeypatch.setattr("REACTKDLib.read._read_ct", never)
+    given = ["--ct", str(phantom_ct), "--segmentation", str(phantom_files["segmentation"])]
+    with caplog.at_level("DEBUG"):
+        assert prognosis(*given, *values("age=61", "sex=male"), "--log-json") == 3
+    said = capsys.readouterr()
+    told = json.loads(said.out.splitlines()[-1])
+    assert told["error"] == "ClinicalValueError" and set(told["fields"]) == {"age", "sex"}
+    assert "age is 61 years; the CT's header says 64 years." in told["fields"]["age"]
+    assert "sex is male; the CT's header says female." in told["fields"]["sex"]
+    logged = said.out + said.err + caplog.text
+    assert "CT series number 3" in logged
+    for keyword in ("PatientName", "PatientID", "PatientBirthDate", "PatientAge", "StudyDate"):
+        assert CANARIES[keyword] not in logged
+    assert not (tmp_path / "result").exists()
+
+
+@pytest.mark.parametrize(
+    ("header", "given"),
+    [
+        ({}, ("age=63", "sex=female")),
+        ({"PatientAge": None, "PatientSex": None, "StudyDate": None}, ("age=20", "sex=male")),
+    ],
+)
+def test_a_header_that_agrees_or_says_nothing_is_no_obstacle(
+    prognosis, ct_study, phantom_files, tmp_path, header, given
+):
+    write_ct(tmp_path / "ct", ct_study.ct.array, ct_study.ct.geometry, **header)
+    files = ["--ct", str(tmp_path / "ct"), "--segmentation", str(phantom_files["segmentation"])]
+    assert prognosis(*files, *values(*given)) == 0
+    assert read_prognosis(tmp_path / "result").modalities == ("ct", "clinical", "radiomics")
+
+
 # Batch --------------------------------------------------------------------------------------------
 
 
@@ -190,6 +231,24 @@ def test_a_batch_of_images_and_values(random_prognosis, phantom_files, phantom_p
     assert failed["wrong"]["error"] == "ClinicalValueError"
     assert failed["nothing"]["reason"] == "it has neither an image nor clinical data."
     assert failed["half"]["reason"] == "it has no segmentation."
+
+
+def test_a_row_that_contradicts_its_dicom_header_fails_alone(
+    random_prognosis, phantom_ct, phantom_files, tmp_path
+):
+    manifest, out = tmp_path / "cases.csv", tmp_path / "out"
+    images = f"{phantom_ct},{phantom_files['segmentation']}"
+    manifest.write_text(
+        "case,ct,segmentation,clinical:age,clinical:sex\n"
+        f"right,{images},64,F\nyounger,{images},46,F\nother,{images},,M\n",
+        encoding="utf-8",
+    )
+    assert batch(random_prognosis, manifest, out) == SOME_FAILED
+    assert [row["case"] for row in rows(out / "summary.csv")] == ["right"]
+    failed = {row["case"]: row for row in rows(out / "failures.csv")}
+    assert {row["error"] for row in failed.values()} == {"ClinicalValueError"}
+    assert "age is 46 years; the CT's header says 64 years." in failed["younger"]["reason"]
+    assert "sex is male; the CT's header says female." in failed["other"]["reason"]
 
 
 def test_a_batch_goes_on_where_it_ended(clinical_package, tmp_path, capsys):

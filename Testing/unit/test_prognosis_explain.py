@@ -117,6 +117,46 @@ def test_sampled_values_come_near_and_know_their_error():
     assert rough.errors[1:].mean() > 3 * found.errors[1:].mean()
 
 
+def test_orders_are_drawn_until_the_errors_are_within_the_tolerance():
+    groups, game = [0] + [1] * 6 + [2] * 6, random_game(13)
+    of = np.asarray(groups)
+
+    def values(pairs: int, tolerance: float = 0.0):
+        found = owen_values(game, groups, pairs, exact_up_to=2, tolerance=tolerance)
+        for group in range(3):
+            assert found.parts[of == group].sum() == pytest.approx(found.groups[group], abs=1e-12)
+        return found
+
+    eight, at_once = values(8), values(1000, tolerance=1e3)
+    assert np.array_equal(at_once.parts, eight.parts)
+    aim = eight.errors.max() / 3
+    near = values(1000, tolerance=aim)
+    assert near.errors.max() <= aim and near.evaluations > eight.evaluations
+    exact = owen_values(game, groups).parts
+    assert np.abs(near.parts - exact).max() < 4 * aim
+    limited = values(20, tolerance=aim / 100)
+    assert limited.errors.max() > aim / 100
+    assert np.array_equal(limited.parts, values(20).parts)
+
+
+def test_a_group_that_is_known_well_enough_costs_no_more():
+    """Group 0 is additive, so its first orders are exact; group 1 is not."""
+    weights, noisy = np.array([1.0, -2.0, 0.5, 3.0]), random_game(8)
+    asked = []
+
+    def game(masks: np.ndarray) -> np.ndarray:
+        asked.append(masks)
+        return masks[:, :4] @ weights + noisy(masks[:, 4:])
+
+    found = owen_values(game, [0] * 4 + [1] * 8, pairs=16, exact_up_to=2, tolerance=1e-6)
+    np.testing.assert_allclose(found.parts[:4], weights, atol=1e-12)
+    assert found.errors[4:].min() > 1e-6
+    later = np.concatenate(asked[2:])
+    assert len(later) and set(later[:, :4].sum(axis=1).tolist()) <= {0, 4}
+    masks = np.concatenate(asked)
+    assert len(masks) == len({row.tobytes() for row in masks}) == found.evaluations
+
+
 def test_forwards_and_backwards_is_exact_for_pairwise_games():
     """Where parts interact in pairs at most, an order and its reverse give the exact value."""
     matrix = np.random.default_rng(0).normal(size=(9, 9))

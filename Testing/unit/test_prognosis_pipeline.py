@@ -20,8 +20,16 @@ from REACTKDLib.prognosis.ct_branch import to_positions
 from REACTKDLib.prognosis.inputs import read_inputs
 from REACTKDLib.prognosis.model import load_network
 from REACTKDLib.prognosis.networks.build import log_odds
-from REACTKDLib.prognosis.pipeline import PrognosisOptions, _Clock, run_prognosis
+from REACTKDLib.prognosis.pipeline import (
+    PrognosisFiles,
+    PrognosisOptions,
+    _Clock,
+    run_prognosis,
+    run_prognosis_files,
+)
+from REACTKDLib.prognosis.report_words import provenance_lines
 from REACTKDLib.prognosis.types import MODALITIES, ClinicalRecord
+from REACTKDLib.read import StudyFiles
 from REACTKDLib.types import Segmentation, Study, Volume
 
 
@@ -156,10 +164,22 @@ def test_nothing_at_all_is_refused(random_prognosis):
             run_prognosis(None, clinical, random_prognosis)
 
 
-def test_a_required_modality_must_be_there(ct_study, tmp_path):
+def test_what_a_model_requires_is_missed_before_any_work(ct_study, tmp_path):
+    def never(stage, done):
+        raise AssertionError(stage)
+
     package = write_random_prognosis(tmp_path / "p", required=("clinical",))
-    with pytest.raises(InputError, match="requires what is not given: Clinical data"):
-        run_prognosis(ct_study, None, package)
+    message = "requires what is not given: Clinical data"
+    for clinical in (None, ClinicalRecord(), ClinicalRecord(text="Some words.")):
+        with pytest.raises(InputError, match=message):
+            run_prognosis(ct_study, clinical, package, progress=never)
+    # Nor are files read: these do not exist.
+    files = StudyFiles(tmp_path / "no.nii.gz", (tmp_path / "neither.nii.gz",))
+    with pytest.raises(InputError, match=message):
+        run_prognosis_files(PrognosisFiles(files), package, tmp_path / "out", progress=never)
+    images = write_random_prognosis(tmp_path / "q", required=("ct", "radiomics"))
+    with pytest.raises(InputError, match="requires what is not given: CT, Radiomics"):
+        run_prognosis(None, RECORD, images, progress=never)
 
 
 def test_what_training_did_not_see_is_told_without_values(random_prognosis):
@@ -234,6 +254,11 @@ def test_provenance_names_inputs_settings_and_seed(phantom_prognosis, random_pro
     known = phantom_prognosis.provenance
     assert known["model"]["weights_sha256"] == random_prognosis.weights_sha256
     assert known["options"]["seed"] == 0 and known["calibration"]["temperature"] == 1.4
+    assert known["options"]["tolerance"] == 0.005
+    (options,) = (
+        text for name, text, _ in provenance_lines(phantom_prognosis) if name == "Options"
+    )
+    assert "at most 32 pairs of orders, fewer within a standard error of 0.005, seed 0" in options
     assert known["radiomics"] == random_prognosis.metadata.radiomics.digest
     clinical = next(e for e in known["inputs"] if e["role"] == "clinical")
     assert len(clinical["sha256"]) == 64 and clinical["path"] == ""

@@ -20,6 +20,8 @@ from pydicom.uid import (
 )
 
 from REACTKDLib.dicom_input.choose_series import choose_series
+from REACTKDLib.dicom_input.files import list_series
+from REACTKDLib.dicom_input.patient import PATIENT_KEYWORDS
 from REACTKDLib.errors import EnvironmentProblem, InputError
 from REACTKDLib.read import read_ct
 
@@ -45,6 +47,31 @@ def test_it_is_chosen_as_any_series(tmp_path):
     assert (series.uid, series.count, len(series.files)) == (CT_UID, 8, 1)
     assert "portal venous phase" in choice.why
     assert series.acquired == "20200101120000"
+
+
+@pytest.mark.parametrize("enhanced", [True, False])
+@pytest.mark.parametrize(
+    ("header", "known"),
+    [
+        ({"PatientAge": "061Y", "PatientSex": "M"}, {"age": "061Y", "sex": "M"}),
+        ({"PatientBirthDate": "19640229", "StudyDate": "20240228"}, {"age": "60.0"}),
+        ({"PatientAge": "059Y", "PatientBirthDate": "19640229", "StudyDate": "20240228"},
+         {"age": "059Y"}),
+        ({"PatientBirthDate": "19640229", "StudyDate": "19630101"}, {}),
+        ({"PatientBirthDate": "19640229", "PatientSex": ""}, {}),
+    ],
+)  # fmt: skip
+def test_age_and_sex_are_kept_and_the_birth_date_is_not(tmp_path, enhanced, header, known):
+    whole = write_enhanced_ct if enhanced else write_dicom
+    paths = whole(tmp_path / "ct.dcm" if enhanced else tmp_path, ct_array())
+    for path in [paths] if enhanced else paths:
+        dataset = pydicom.dcmread(path)
+        for keyword in PATIENT_KEYWORDS:
+            setattr(dataset, keyword, header.get(keyword))
+        save(dataset, path)
+    (series,) = list_series(tmp_path)
+    assert dict(series.patient) == known
+    assert "19640229" not in repr(series)
 
 
 def test_fractional_rescale(tmp_path):

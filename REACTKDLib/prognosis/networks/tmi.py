@@ -6,6 +6,7 @@ Source: arXiv 2502.00695. What differs from the published form, and why: :mod:`.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -73,15 +74,16 @@ class TmiNetwork(nn.Module):
         return sets
 
     def aggregate(self, streams: dict[str, TokenSet]) -> dict[str, TokenSet]:
-        """IMA, the intra-modality aggregation: every modality's tokens read each other."""
+        """IMA, the intra-modality aggregation: every modality's tokens read each other, once."""
         found = {}
         for name, stream in streams.items():
             tokens = stream.tokens
             layers = self.aggregation[name]
             assert isinstance(layers, nn.ModuleList)
-            for layer in layers:
-                tokens = layer(tokens, stream.mask)
-            found[name] = TokenSet(tokens, stream.mask, stream.grid)
+            if not stream.aggregated:
+                for layer in layers:
+                    tokens = layer(tokens, stream.mask)
+            found[name] = replace(stream, tokens=tokens, aggregated=True)
         return found
 
     def forward(self, batch: PrognosisBatch, ct: TokenSet | None = None) -> PrognosisOutput:

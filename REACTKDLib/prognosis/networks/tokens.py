@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -25,16 +25,17 @@ _OCTAVES = 4
 @dataclass(frozen=True, eq=False)
 class TokenSet:
     """``tokens`` (N, L, W), zeros where not in ``mask`` bool (N, L). ``grid`` : (k, j, i) of a CT's
-    feature map, k * j * i = L, else None."""
+    feature map, k * j * i = L, else None. ``aggregated`` : they have read each other already."""
 
     tokens: Tensor
     mask: Tensor
     grid: tuple[int, int, int] | None = None
+    aggregated: bool = False
 
     def shown(self, present: Tensor) -> TokenSet:
         """Those of the patients ``present`` bool (N,); the others have no token."""
         mask = self.mask & present[:, None]
-        return TokenSet(zeroed(self.tokens, mask), mask, self.grid)
+        return replace(self, tokens=zeroed(self.tokens, mask), mask=mask)
 
     def packed(self) -> tuple[TokenSet, Tensor]:
         """The tokens that are there, moved together, without a grid; and the index (N, M) of each
@@ -43,12 +44,13 @@ class TokenSet:
         most = max(1, int(self.mask.sum(dim=1).max()))
         index = (~self.mask).byte().argsort(dim=1, stable=True)[:, :most]
         tokens = self.tokens.gather(1, index[..., None].expand(-1, -1, self.tokens.shape[2]))
-        return TokenSet(tokens, self.mask.gather(1, index)), index
+        mask = self.mask.gather(1, index)
+        return replace(self, tokens=tokens, mask=mask, grid=None), index
 
     def repeated(self, rows: int) -> TokenSet:
         """One patient's tokens for ``rows`` rows."""
         tokens = self.tokens.expand(rows, -1, -1)
-        return TokenSet(tokens, self.mask.expand(rows, -1), self.grid)
+        return replace(self, tokens=tokens, mask=self.mask.expand(rows, -1))
 
 
 def no_tokens(rows: int, width: int, like: Tensor) -> TokenSet:
