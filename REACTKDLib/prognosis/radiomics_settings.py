@@ -175,9 +175,9 @@ class RadiomicsSettings:
     PyRadiomics.
     ``padding`` voxels around the region of interest are there for the filters. ``image_types`` of
     :data:`IMAGE_TYPES`; ``classes`` of :data:`CLASSES`; ``log_sigmas_mm`` of the Laplacian of
-    Gaussian, ``wavelet`` as PyWavelets names it. ``energy_shift``, HU, is added to the intensities of Energy, TotalEnergy and
-    RootMeanSquared alone. ``roles`` of the segmentation that make the region of interest together:
-    the liver with what lies in it, or ("lesion",).
+    Gaussian, ``wavelet`` as PyWavelets names it. ``energy_shift``, HU, is added to the intensities
+    of Energy, TotalEnergy and RootMeanSquared alone. ``roles`` of the segmentation that make the
+    region of interest together: the liver with what lies in it, or ("lesion",).
 
     Raises
     ------
