@@ -240,7 +240,7 @@ def test_a_row_that_contradicts_its_dicom_header_fails_alone(
     images = f"{phantom_ct},{phantom_files['segmentation']}"
     manifest.write_text(
         "case,ct,segmentation,clinical:age,clinical:sex\n"
-        f"right,{images},64,F\nyounger,{images},46,F\nother,{images},,M\n",
+        f"right,{images},64,female\nyounger,{images},46,female\nother,{images},,male\n",
         encoding="utf-8",
     )
     assert batch(random_prognosis, manifest, out) == SOME_FAILED
