@@ -39,11 +39,11 @@ def test_apply_turns_into_cancel_and_the_inputs_are_locked(running, worker):
 
 
 def test_progress_names_the_stage_and_the_elapsed_time(running, monkeypatch):
-    running._on_progress("network", 0.35)
+    running._progress.advance("network", 0.35)
     assert running.ui.progressBar.value == 35
     assert running.ui.statusLabel.text == "Running: network, 0 s"
-    running._began -= 75
-    running._on_clock()
+    running._progress._began -= 75
+    running._progress._on_clock()
     assert running.ui.statusLabel.text == "Running: network, 75 s"
 
 
@@ -126,7 +126,7 @@ def test_an_error_of_the_run_is_told(running, worker, runner, slicer_harness):
 
 def test_the_log_is_shown_on_demand(running, worker):
     ui = running.ui
-    running._on_clock()
+    running._progress._on_clock()
     assert ui.logText.plainText == ""
     ui.logGroup.collapsed = False
     assert ui.logText.plainText == "1 jobs"

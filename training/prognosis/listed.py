@@ -205,7 +205,7 @@ def _key(case: CohortCase) -> str:
     """A file name for a case, with a digest of its files: what has changed is measured anew."""
     files = study_files(case)
     paths = [files.ct, *files.segmentation]
-    stamps = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+    stamps = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
     digest = hashlib.sha256(repr((case.case_id, stamps)).encode()).hexdigest()[:8]
     return f"{case.case_id.replace('/', '_')}_{digest}"
 
