@@ -266,6 +266,7 @@ def _demo_prognosis(case: DemoCase, log: Log) -> None:
     segmentation = map(str, case.files.segmentation)
     words = ["prognosis", "--ct", str(case.files.ct), "--segmentation", *segmentation]
     words += ["--clinical", str(case.clinical), "--output", str(case.prognosis)]
+    words += ["--case-id", str(case.files.case_id)]
     options = _parser().parse_args(words)
     options.run(options, log)
 

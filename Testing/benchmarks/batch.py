@@ -190,7 +190,7 @@ def long_manifest(folder: Path, rows: int, workers: int) -> None:
     for count in (rows // 100, rows):
         command = [sys.executable, __file__, "--many", str(count), "--folder", str(folder)]
         command += ["--workers", str(workers)]
-        done = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8")
         figures = json.loads(done.stdout.strip().splitlines()[-1])
         shutil.rmtree(folder / "out")
         print(
