@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # No screen is needed: Slicer's views draw through EGL, Qt into memory.
 HEADLESS := env -u DISPLAY VTK_DEFAULT_OPENGL_WINDOW=vtkEGLRenderWindow QT_QPA_PLATFORM=offscreen
 
-.PHONY: setup demo demo-real test lint types bench bench-batch pictures model clean
+.PHONY: setup demo demo-real test lint types bench bench-batch pictures model prognosis-model clean
 
 setup: $(READY)
 
@@ -57,6 +57,14 @@ model: $(READY)
 	$(BIN)/python -m training reproduce $(STUDY) --method REACT-KD
 	rm -rf build/package
 	$(BIN)/python -m training export $(STUDY) --method REACT-KD --package build/package/hcc-grade3-simulated \
+	  --attribution "Simulated patients; no patient data."
+
+# Trains the shipped model of prognosis anew, on simulated patients: about three hours of two cores.
+PROGNOSIS := --config training/configs/prognosis/simulated.json --work build/prognosis
+prognosis-model: $(READY)
+	$(BIN)/python -m training prognosis-reproduce $(PROGNOSIS)
+	rm -rf build/package
+	$(BIN)/python -m training prognosis-export $(PROGNOSIS) --package build/package/prognosis-simulated \
 	  --attribution "Simulated patients; no patient data."
 
 clean:

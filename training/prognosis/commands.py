@@ -65,6 +65,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
             )
         if name == "prognosis-export":
             command.add_argument("--method", default="TMI-CLNet", help="method of the network")
+            command.add_argument("--seed", type=int, default=0, help="of that training")
             command.add_argument("--package", type=Path, required=True, help="package to write")
             command.add_argument(
                 "--attribution",
@@ -167,5 +168,7 @@ def _export(options: argparse.Namespace) -> None:
     from .export import export_prognosis
 
     study = open_study(options)
-    written = export_prognosis(study, options.method, options.package, options.attribution)
+    written = export_prognosis(
+        study, options.method, options.package, options.attribution, options.seed
+    )
     print(written.card)

@@ -53,11 +53,13 @@ LARGEST_MB = 15.0
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """A network that was trained on everybody: ``train`` and ``selection`` are its patients."""
+    """A network that was trained on everybody with a ``seed``: ``train`` and ``selection`` are its
+    patients."""
 
     fitted: FittedNetwork
     train: tuple[PrognosisCase, ...]
     selection: tuple[PrognosisCase, ...]
+    seed: int
 
 
 def fit_on_everybody(study: NestedStudy, method: str, seed: int = 0) -> Exported:
@@ -82,7 +84,7 @@ def fit_on_everybody(study: NestedStudy, method: str, seed: int = 0) -> Exported
     )[0]
     train, selection = named(cases, parts.train), named(cases, parts.held_out)
     fitted = replace(network, choices=choices).fit(train, selection, seed)
-    return Exported(fitted, tuple(train), tuple(selection))
+    return Exported(fitted, tuple(train), tuple(selection), seed)
 
 
 def export_prognosis(
