@@ -61,8 +61,8 @@ choice of radiomics features are of the training patients alone.
 
 Study `{s.name}`, method {method}, seed {exported.seed}: {details["epochs"][0]} epochs, the weights
 of epoch {details["epoch"][0]}; calibrated log odds = {metadata.calibration.intercept:.3f} + log
-odds / {metadata.calibration.temperature:.3f}.{averaged} Configuration: `training/configs/prognosis`;
-results and environment: `training/results/{s.name}`.
+odds / {metadata.calibration.temperature:.3f}.{averaged} Configuration:
+`training/configs/prognosis`; results and environment: `training/results/{s.name}`.
 
 ## Figures
 
