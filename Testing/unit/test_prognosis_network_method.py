@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,7 +24,7 @@ from training.prognosis import text_tokens
 from training.prognosis.cohort import PrognosisCase
 from training.prognosis.methods import Context, make_method
 from training.prognosis.nested import NestedSplit, run_fold
-from training.prognosis.network_fit import Patients
+from training.prognosis.network_fit import Patients, learn_lesions
 from training.prognosis.network_images import LesionTask, augmented, mirrored
 from training.prognosis.network_method import FittedNetwork
 from training.prognosis.network_settings import Augmentation, NetworkSettings, network_spec
@@ -210,7 +211,8 @@ def test_the_feature_fusion_loss_has_an_influence() -> None:
     assert np.abs(found[0] - found[1]).max() > 1e-3
 
 
-def test_the_second_task_finds_lesions_and_leaves_no_trace() -> None:
+def patients_with_lesions() -> list[PrognosisCase]:
+    """Sixty patients with one bright lesion each, every second with the event, by chance."""
     rng = np.random.default_rng(0)
     patients = []
     for number in range(60):
@@ -220,6 +222,42 @@ def test_the_second_task_finds_lesions_and_leaves_no_trace() -> None:
         volume = (2 * lesion + 0.3 * rng.normal(size=lesion.shape)).astype(np.float32)
         arrays = PatientArrays(ct=volume, roi=np.ones_like(volume))
         patients.append(PrognosisCase(f"P{number}", number % 2, arrays, lesion=lesion))
+    return patients
+
+
+def test_lesions_are_learnt_before_any_outcome() -> None:
+    """Tokens of the CT then tell lesions apart, and outcomes had no part in it."""
+    patients = patients_with_lesions()
+    settings = NetworkSettings(inputs=("ct",), learning_rate=5e-3, lesion_epochs=10)
+    spec = network_spec(settings, "tmi", PrognosisScaling(), None)
+    found = []
+    for flipped in (False, True):
+        cases = [replace(p, label=1 - p.label) for p in patients] if flipped else patients
+        whole = Patients.of(cases, PrognosisScaling(), spec)
+        network, task = build_network(spec, 0), LesionTask(spec.width)
+        with torch.no_grad():
+            task.head.weight.zero_()
+            task.head.bias.zero_()
+        batch = whole.batch(range(len(whole)), torch.device("cpu"))
+        assert whole.lesions is not None
+        losses = []
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for epochs in (0, 10):
+                if epochs:
+                    learn_lesions(network, task, settings, whole, 0, torch.device("cpu"))
+                network.eval()
+                with torch.no_grad():
+                    tokens = network.ct_tokens(batch)
+                    assert tokens is not None
+                    losses.append(task(tokens, whole.lesions).item())
+        assert losses[1] < 0.5 * losses[0]
+        found.append(network.state_dict())
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_the_second_task_finds_lesions_and_leaves_no_trace() -> None:
+    patients = patients_with_lesions()
     spec = network_spec(NetworkSettings(inputs=("ct",)), "tmi", PrognosisScaling(), None)
     whole = Patients.of(patients, PrognosisScaling(), spec)
     assert whole.lesions is not None
@@ -237,10 +275,12 @@ def test_the_second_task_finds_lesions_and_leaves_no_trace() -> None:
     unknown = torch.full_like(whole.lesions, torch.nan)
     assert task(tokens, unknown).item() == 0
     own: dict[str, Any] = {"inputs": ["ct"], "epochs": 1}
-    fits = [method(lesions=w, **own).fit(patients[:40], patients[40:], 0) for w in (0.0, 5.0)]
+    ways = ({"lesions": 0.0}, {"lesions": 5.0}, {"lesions": 5.0, "lesion_epochs": 1})
+    fits = [method(**way, **own).fit(patients[:40], patients[40:], 0) for way in ways]
     states = [fit.members[0].network.state_dict() for fit in fits]
-    assert states[0].keys() == states[1].keys()
-    assert any(not torch.equal(states[0][name], states[1][name]) for name in states[0])
+    for one, other in itertools.combinations(states, 2):
+        assert one.keys() == other.keys()
+        assert any(not torch.equal(one[name], other[name]) for name in one)
     blind = patients[0].blind()
     assert (blind.label, blind.lesion) == (-1, None)
 

@@ -28,7 +28,7 @@ from .network_settings import NetworkSettings
 from .sampling import balanced_batches
 from .text_tokens import TextReader
 
-__all__ = ["Patients", "Trained", "one_thread", "predicted", "train_network"]
+__all__ = ["Patients", "Trained", "learn_lesions", "one_thread", "predicted", "train_network"]
 
 #: Patients per forward pass without gradient.
 _ROWS = 32
@@ -164,7 +164,7 @@ def _train(
         parameters, settings.learning_rate, weight_decay=settings.weight_decay
     )
     if lesions is not None and settings.lesion_epochs:
-        _learn_lesions(network, lesions, settings, train, seed, device)
+        learn_lesions(network, lesions, settings, train, seed, device)
     per_epoch = len(list(_batches(train.labels.numpy(), settings, seed, 0)))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _rate(settings, per_epoch))
     best = copy.deepcopy(network.state_dict())
@@ -202,7 +202,7 @@ def _train(
     return Trained(network.cpu().eval(), chosen, epoch, steps, least, logits)
 
 
-def _learn_lesions(
+def learn_lesions(
     network: PrognosisNetwork,
     lesions: LesionTask,
     settings: NetworkSettings,
