@@ -60,7 +60,8 @@ def prognosis_requirements(
     """
     found = list(REQUIREMENTS)
     if images and RADIOMICS in metadata.network.modalities and metadata.radiomics is not None:
-        found.append(_SURFACES)  # features of shape are part of all settings
+        if "shape" in metadata.radiomics.classes:
+            found.append(_SURFACES)
         if "wavelet" in metadata.radiomics.image_types:
             found.append(_WAVELETS)
     if metadata.text is not None and (text or metadata.text.reads == "record"):

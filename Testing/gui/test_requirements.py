@@ -42,6 +42,8 @@ def test_radiomics_need_more_than_a_grade(names):
     assert names(metadata) == [*RUN, "scikit-image"]
     assert names(with_wavelets(metadata)) == [*RUN, "scikit-image", "PyWavelets"]
     assert names(with_wavelets(metadata), images=False) == RUN
+    textures = dataclasses.replace(metadata.radiomics, classes=("glcm",))
+    assert names(dataclasses.replace(metadata, radiomics=textures)) == RUN
     network = dataclasses.replace(metadata.network, modalities=(CT, CLINICAL))
     assert names(with_wavelets(dataclasses.replace(metadata, network=network))) == RUN
 
