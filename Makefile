@@ -64,7 +64,7 @@ PROGNOSIS := --config training/configs/prognosis/simulated.json --work build/pro
 prognosis-model: $(READY)
 	$(BIN)/python -m training prognosis-reproduce $(PROGNOSIS)
 	rm -rf build/package
-	$(BIN)/python -m training prognosis-export $(PROGNOSIS) --package build/package/prognosis-simulated \
+	$(BIN)/python -m training prognosis-export $(PROGNOSIS) --seed 1 --package build/package/prognosis-simulated \
 	  --attribution "Simulated patients; no patient data."
 
 clean:
