@@ -18,7 +18,6 @@ from REACTKDLib.prognosis.networks.batch import PrognosisBatch
 from REACTKDLib.prognosis.networks.build import PrognosisNetwork, build_network, log_odds
 from REACTKDLib.prognosis.networks.spec import PrognosisNetworkSpec
 from REACTKDLib.prognosis.scaling import PrognosisScaling
-from REACTKDLib.prognosis.types import CT
 
 from .cohort import PrognosisCase
 from .dropout import thin_out
@@ -212,7 +211,8 @@ def learn_lesions(
 ) -> None:
     """Train the CT encoder to find lesions, before it learns of any outcome."""
     assert train.lesions is not None
-    parameters = [*network.encoders[CT].parameters(), *lesions.parameters()]
+    # Those that the task does not reach have no gradient, and stay as they are.
+    parameters = [*network.parameters(), *lesions.parameters()]
     optimiser = torch.optim.AdamW(
         parameters, settings.learning_rate, weight_decay=settings.weight_decay
     )
