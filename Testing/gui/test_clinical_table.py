@@ -415,11 +415,17 @@ def test_every_widget_of_the_section_has_a_tool_tip(panel):
         assert each.value.toolTip
 
 
-def test_without_a_model_the_section_explains_itself(widget):
+@pytest.fixture
+def nothing_shipped(slicer_harness, monkeypatch):
+    """An installation without a model of prognosis."""
+    from REACTKDSlicer import prognosis_model
+
+    monkeypatch.setattr(prognosis_model, "shipped_prognosis_packages", lambda: ())
+
+
+def test_without_a_model_the_section_explains_itself(nothing_shipped, widget):
     ui = widget.panel.ui
-    assert widget.panel.prognosis.model.package is None or ui.prognosisButton
-    if widget.panel.prognosis.model._shipped:
-        pytest.skip("a model of prognosis is shipped")
+    assert widget.panel.prognosis.model.package is None
     assert shown(ui.prognosisAbsentLabel)
     assert "hidden" in ui.prognosisAbsentLabel.text
     assert not shown(ui.clinicalInputs)
