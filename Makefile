@@ -59,7 +59,8 @@ model: $(READY)
 	$(BIN)/python -m training export $(STUDY) --method REACT-KD --package build/package/hcc-grade3-simulated \
 	  --attribution "Simulated patients; no patient data."
 
-# Trains the shipped model of prognosis anew, on simulated patients: about three hours of two cores.
+# Trains the shipped model of prognosis anew, on simulated patients: hours of two cores; goes on where it was
+# stopped.
 PROGNOSIS := --config training/configs/prognosis/simulated.json --work build/prognosis
 prognosis-model: $(READY)
 	$(BIN)/python -m training prognosis-reproduce $(PROGNOSIS)

@@ -24,7 +24,6 @@ from .cli_prognosis import add_prognosis_command, rules_of
 from .cli_scene import add_scene_commands, draw, need_scene_libraries
 from .errors import ClinicalValueError, OptionError, ReactKDError
 from .model_package import ModelPackage
-from .prognosis.package import shipped_prognosis_packages
 from .types import RESEARCH_USE, CaseResult
 
 if TYPE_CHECKING:
@@ -257,7 +256,7 @@ def _demo(options: argparse.Namespace, log: Log) -> None:
         run_files(case.files, package, case.output, progress=log.progress)
         _say_result(read_result(case.output), case.output, log)
         draw(case.output, case.files.ct, None, log)
-        if case.prognosis is not None and shipped_prognosis_packages():
+        if case.prognosis is not None:
             _demo_prognosis(case, log)
 
 

@@ -18,7 +18,7 @@ from .codestream import pixel_problem
 from .dataset import transfer_syntax_problem
 from .frames import ENHANCED_CT, Frame, list_frames
 from .guard import has_too_many_items, media_storage_class, overlong_element, transfer_syntax
-from .patient import patient_of
+from .patient import PATIENT_TAGS, patient_of
 
 MAX_FILES = 50_000
 
@@ -51,14 +51,8 @@ _TAGS = {
     "ImageOrientationPatient": "0020|0037",
     "RescaleType": "0028|1054",
 }
-#: What is read besides and not kept: age and sex are made of it.
-_OF_PATIENT = {
-    "PatientSex": "0010|0040",
-    "PatientAge": "0010|1010",
-    "PatientBirthDate": "0010|0030",
-    "StudyDate": "0008|0020",
-}
-_READ = _TAGS | _OF_PATIENT
+#: The patient's are read besides and not kept: age and sex are made of them.
+_READ = _TAGS | PATIENT_TAGS
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,13 @@ from collections.abc import Mapping
 from datetime import date
 
 _DAYS_PER_YEAR = 365.25
-#: Keywords that :func:`patient_of` reads.
-PATIENT_KEYWORDS = ("PatientSex", "PatientAge", "PatientBirthDate", "StudyDate")
+#: What :func:`patient_of` reads: DICOM keyword, and tag as SimpleITK names it.
+PATIENT_TAGS = {
+    "PatientSex": "0010|0040",
+    "PatientAge": "0010|1010",
+    "PatientBirthDate": "0010|0030",
+    "StudyDate": "0008|0020",
+}
 
 
 def patient_of(header: Mapping[str, str]) -> dict[str, str]:
@@ -18,7 +23,7 @@ def patient_of(header: Mapping[str, str]) -> dict[str, str]:
 
     Parameters
     ----------
-    header : keyword of :data:`PATIENT_KEYWORDS` -> its text; any may be missing or empty.
+    header : keyword of :data:`PATIENT_TAGS` -> its text; any may be missing or empty.
     """
     sex, age = header.get("PatientSex", ""), header.get("PatientAge", "")
     born, studied = (_day(header.get(name, "")) for name in ("PatientBirthDate", "StudyDate"))

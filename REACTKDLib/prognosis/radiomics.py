@@ -67,6 +67,7 @@ def radiomics_features(
         found = shape(inside, (spacing[2], spacing[1], spacing[0]))
         values |= {f"original_shape_{name}": value for name, value in found.items()}
     notices = []
+    textures = set(settings.classes) - {"shape", "firstorder"}
     voxel_mm3 = float(np.prod(spacing))
     for number, (name, image) in enumerate(
         filtered_images(region.image, region.geometry, settings)
@@ -77,9 +78,9 @@ def radiomics_features(
             continue
         features, levels = image_features(image[region.box], inside, voxel_mm3, settings)
         values |= {f"{name}_{feature}": value for feature, value in features.items()}
-        if levels > MAXIMUM_LEVELS:
+        if levels > MAXIMUM_LEVELS and textures:
             notices.append(_many_levels(name, levels, settings))
-        if name == "original" and levels == 1:
+        if name == "original" and levels == 1 and textures:
             notices.append(_one_level(settings))
     ordered = {name: float(values.get(name, np.nan)) for name in feature_names(settings)}
     notices += _notices_of(ordered, int(inside.sum()))

@@ -186,21 +186,6 @@ WRITTEN = {
 }
 
 
-def prognosis_model(folder: Path) -> Path:
-    """The first shipped model of prognosis, or one with random weights where none is shipped."""
-    from prognosis_fakes import fake_metadata
-
-    from REACTKDLib.prognosis.networks.build import build_network
-    from REACTKDLib.prognosis.package import shipped_prognosis_packages, write_prognosis_package
-    from REACTKDLib.prognosis.schema import load_schema
-
-    for shipped in shipped_prognosis_packages():
-        return shipped
-    metadata = fake_metadata(load_schema("chronic_liver_58"), name="random-weights")
-    weights = build_network(metadata.network, 7).state_dict()
-    return write_prognosis_package(folder, metadata, weights, "# Random weights\n").path
-
-
 def take_prognosis(camera: Photographer, nodes: Any, views: Any) -> None:
     """The section "Prognosis": a wrong unit at its field, then the result beside the views."""
     import qt
@@ -212,33 +197,31 @@ def take_prognosis(camera: Photographer, nodes: Any, views: Any) -> None:
     panel, ui = camera.panel, camera.panel.ui
     ui.ctSelector.setCurrentNode(nodes.ct)
     ui.segmentationSelector.setCurrentNode(nodes.segmentation)
-    with tempfile.TemporaryDirectory() as name:
-        panel.parameters.prognosis_package = str(prognosis_model(Path(name, "random-weights")))
-        wrong = Entries({**WRITTEN, "albumin": ("4.1", "g/l")})
-        panel.parameters.clinical_input = wrong.to_json()
-        camera.image(("prognosis",))
-        panel.prognosis.clinical.table.reveal("albumin")
-        camera.take("prognosis_inputs", ("prognosis",))
-        right = Entries({**WRITTEN, "albumin": ("4.1", "g/dl")})
-        panel.parameters.clinical_input = right.to_json()
-        ui.prognosisButton.click()
-        wait_until(lambda: not panel.prognosis.running, 300.0)
-        shown = panel.prognosis.view.shown
-        assert shown is not None, ui.prognosisStatusLabel.text
-        if shown.result.ct_case is not None:
-            context = context_from_slicer_application()
-            jump_to_attention(context, shown.result.ct_case, shown.nodes)
-        axial, coronal = (picture_of(views.slices[n].image()) for n in ("Red", "Green"))
-        rows = [
-            [axial, plot_picture(shown.nodes.chart, VIEW)],
-            [coronal, table_picture(shown.nodes.table, VIEW)],
-        ]
-        camera.image(("prognosis",))  # what is new in the panel finds its height
-        camera.take_with_views("prognosis", ("prognosis",), rows)
-        camera.take("prognosis_narrow", ("prognosis",), NARROW)
-        camera.host.setPalette(dark_palette())
-        camera.take("prognosis_dark", ("prognosis",))
-        camera.host.setPalette(qt.QApplication.palette())
+    wrong = Entries({**WRITTEN, "albumin": ("4.1", "g/l")})
+    panel.parameters.clinical_input = wrong.to_json()
+    camera.image(("prognosis",))
+    panel.prognosis.clinical.table.reveal("albumin")
+    camera.take("prognosis_inputs", ("prognosis",))
+    right = Entries({**WRITTEN, "albumin": ("4.1", "g/dl")})
+    panel.parameters.clinical_input = right.to_json()
+    ui.prognosisButton.click()
+    wait_until(lambda: not panel.prognosis.running, 300.0)
+    shown = panel.prognosis.view.shown
+    assert shown is not None, ui.prognosisStatusLabel.text
+    if shown.result.ct_case is not None:
+        context = context_from_slicer_application()
+        jump_to_attention(context, shown.result.ct_case, shown.nodes)
+    axial, coronal = (picture_of(views.slices[n].image()) for n in ("Red", "Green"))
+    rows = [
+        [axial, plot_picture(shown.nodes.chart, VIEW)],
+        [coronal, table_picture(shown.nodes.table, VIEW)],
+    ]
+    camera.image(("prognosis",))  # what is new in the panel finds its height
+    camera.take_with_views("prognosis", ("prognosis",), rows)
+    camera.take("prognosis_narrow", ("prognosis",), NARROW)
+    camera.host.setPalette(dark_palette())
+    camera.take("prognosis_dark", ("prognosis",))
+    camera.host.setPalette(qt.QApplication.palette())
 
 
 def take_report(case: Any, views: dict[str, np.ndarray], folder: Path) -> None:

@@ -217,6 +217,13 @@ def test_some_classes_have_the_values_that_all_have(classes):
     assert some == {name: whole[name] for name in some}
 
 
+def test_no_notice_of_textures_that_nobody_asked_for():
+    flat = Volume(np.full(GRID.array_shape, 60.0), GRID)
+    settings = dataclasses.replace(ORIGINAL, classes=("shape", "firstorder"))
+    assert radiomics_features(flat, ball(), ORIGINAL).notices
+    assert not radiomics_features(flat, ball(), settings).notices
+
+
 def test_resampling_keeps_place_and_volume():
     i = np.indices(GRID.array_shape)[2]
     ramp = Volume(10.0 * i + 100, GRID)

@@ -21,7 +21,7 @@ from pydicom.uid import (
 
 from REACTKDLib.dicom_input.choose_series import choose_series
 from REACTKDLib.dicom_input.files import list_series
-from REACTKDLib.dicom_input.patient import PATIENT_KEYWORDS
+from REACTKDLib.dicom_input.patient import PATIENT_TAGS
 from REACTKDLib.errors import EnvironmentProblem, InputError
 from REACTKDLib.read import read_ct
 
@@ -66,7 +66,7 @@ def test_age_and_sex_are_kept_and_the_birth_date_is_not(tmp_path, enhanced, head
     paths = whole(tmp_path / "ct.dcm" if enhanced else tmp_path, ct_array())
     for path in [paths] if enhanced else paths:
         dataset = pydicom.dcmread(path)
-        for keyword in PATIENT_KEYWORDS:
+        for keyword in PATIENT_TAGS:
             setattr(dataset, keyword, header.get(keyword))
         save(dataset, path)
     (series,) = list_series(tmp_path)

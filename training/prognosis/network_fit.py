@@ -158,14 +158,10 @@ def _train(
     lesions = None
     if settings.lesions and train.lesions is not None and spec.form == "corrected":
         lesions = LesionTask(spec.width).to(device)
-    parameters = [*network.parameters(), *(lesions.parameters() if lesions else ())]
-    optimiser = torch.optim.AdamW(
-        parameters, settings.learning_rate, weight_decay=settings.weight_decay
-    )
     if lesions is not None and settings.lesion_epochs:
         learn_lesions(network, lesions, settings, train, seed, device)
-    per_epoch = len(list(_batches(train.labels.numpy(), settings, seed, 0)))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _rate(settings, per_epoch))
+    parameters = [*network.parameters(), *(lesions.parameters() if lesions else ())]
+    optimiser, schedule = _optimiser(parameters, settings, train, seed)
     best = copy.deepcopy(network.state_dict())
     logits = predicted(network, selection, device)
     least, chosen, steps, epoch, since = _loss(logits, selection, settings), 0, 0, 0, 0
@@ -209,17 +205,14 @@ def learn_lesions(
     seed: int,
     device: torch.device,
 ) -> None:
-    """Train the CT encoder to find lesions, before it learns of any outcome."""
+    """Train the CT encoder to find lesions, before it learns of any outcome: ``lesion_epochs`` of
+    the settings, the network changed in place. ``train`` has lesions drawn (n, k', j', i')."""
     assert train.lesions is not None
     # Those that the task does not reach have no gradient, and stay as they are.
     parameters = [*network.parameters(), *lesions.parameters()]
-    optimiser = torch.optim.AdamW(
-        parameters, settings.learning_rate, weight_decay=settings.weight_decay
-    )
     plain = replace(settings, balanced=False, epochs=settings.lesion_epochs)
+    optimiser, schedule = _optimiser(parameters, plain, train, seed)
     labels, generator = train.labels.numpy(), torch.Generator().manual_seed(seed)
-    per_epoch = len(list(_batches(labels, plain, seed, 0)))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _rate(plain, per_epoch))
     network.train()
     for epoch in range(plain.epochs):
         for rows in _batches(labels, plain, seed, epoch):
@@ -231,6 +224,17 @@ def learn_lesions(
             nn.utils.clip_grad_norm_(parameters, plain.clip)
             optimiser.step()
             schedule.step()
+
+
+def _optimiser(
+    parameters: Sequence[nn.Parameter], settings: NetworkSettings, train: Patients, seed: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW, and the learning rate of its steps in the settings' epochs."""
+    optimiser = torch.optim.AdamW(
+        parameters, settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    per_epoch = len(list(_batches(train.labels.numpy(), settings, seed, 0)))
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, _rate(settings, per_epoch))
 
 
 def _batches(

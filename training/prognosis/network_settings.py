@@ -73,7 +73,7 @@ class NetworkSettings:
     lesions : weight of a second task in training, where patients have lesions drawn: each position
         of the CT says how much of it is lesion. An outcome of one bit per patient teaches a CT
         encoder little. Nothing of it is in the network that comes out.
-    lesion_epochs : of that task alone, before the outcome is learnt; 0 for none.
+    lesion_epochs : of that task alone, before the outcome is learnt; none where ``lesions`` is 0.
     members : 1 trains one network on the training part; more split all patients of both parts into
         so many, train a network on all but each, which selects on that one, and average log odds.
     """

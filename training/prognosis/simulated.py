@@ -20,17 +20,17 @@ whose intensities are standardised per case has lost the absolute HU that shows 
 What figures see, as the squared correlation with each latent (100 cases, seed 20260,
 ``python -m training.prognosis.sight_check --cases 100``):
 
-=========================  ========  ==========  ======
-figures                    function  parenchyma  tumour
-=========================  ========  ==========  ======
-plain, of the liver        0.00      0.64        0.02
-radiomics of the study     0.00      0.87        0.15
-plain, of the index lesion 0.00      0.00        0.94
-=========================  ========  ==========  ======
+======================  ========  ==========  ======
+figures                 function  parenchyma  tumour
+======================  ========  ==========  ======
+plain, of the liver     0.00      0.64        0.02
+radiomics of the study  0.00      0.87        0.15
+plain, of the lesion    0.00      0.00        0.94
+======================  ========  ==========  ======
 
 The study's radiomics are first order, GLCM and NGTDM of the original image. Lesions leave a hole in
-the region that radiomics are measured in: shape (its sphericity alone), runs, zones and filtered
-images show how large it is, and with them radiomics knew the tumour as well as the CT.
+the region that radiomics are measured in; shape, runs, zones and filtered images show how large it
+is (``training/EXPERIMENTS.md``).
 
 The log odds are a sum of the latents, so the best possible predictor of any set of modalities is
 known: :func:`attainable`.
